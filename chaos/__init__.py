@@ -1,0 +1,1 @@
+"""railbreak: breaks an AI training fabric on purpose and measures what the job feels."""

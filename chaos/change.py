@@ -1,0 +1,255 @@
+"""Changes: the closed set of small reversible values that every fault is made of.
+
+A change says *what*, at which `Place`; it never acts. A driver resolves a place to a `Where` (a
+namespace on this machine and an interface in it, or a process). Each kind renders as `argv`
+(`steps`: for printing, SSH, containers, timers on a target), and `chaos.native` prebuilds the same
+change as netlink and libnftables messages. One test body compares the state that both leave.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, Self
+
+from chaos.errors import SpecError
+from chaos.fabric import Port
+
+Argv = tuple[str, ...]
+Side = Literal["node", "wire"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Place:
+    """Where a change bites, in words of the fabric.
+
+    Attributes:
+        node: Node name.
+        port: Interface of that node; empty for a process.
+        side: `node` is the interface as the node owns it. `wire` is the hidden end of the cable
+            that faces it: setting that down takes the carrier from the node, and what is dropped
+            at its ingress is what the node sent.
+        process: Name of a process a probe or driver announced, such as `rank2`; empty for a port.
+    """
+
+    node: str
+    port: str = ""
+    side: Side = "node"
+    process: str = ""
+
+    @classmethod
+    def at(cls, port: Port, side: Side = "node") -> Self:
+        """The place of a fabric's port."""
+        return cls(port.node, port.name, side)
+
+    def __str__(self) -> str:
+        if self.process:
+            return f"{self.node}/{self.process}"
+        return f"{self.node}:{self.port}" + ("~wire" if self.side == "wire" else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place resolved by a driver, good on this machine until its inode changes.
+
+    Attributes:
+        netns: Path that opens the network namespace; empty for a process.
+        inode: Inode of that namespace when resolved; a later mismatch means it was replaced.
+        ifname: Kernel's interface name in it.
+        ifindex: Kernel's interface index in it.
+        pid: Process id; 0 for an interface.
+        started: Start time of the process in clock ticks (`/proc/PID/stat` field 22), so that a
+            reused pid is never signalled.
+    """
+
+    netns: str = ""
+    inode: int = 0
+    ifname: str = ""
+    ifindex: int = 0
+    pid: int = 0
+    started: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A change written out as commands, inside the node's namespace.
+
+    Attributes:
+        do: Bring the change into force, in order.
+        undo: Take it back; safe twice, safe when `do` never ran or ran half.
+        look: Prints the state the change lives in; exits 0 with or without the change.
+        mark: Text that `look` prints exactly while the change is in force.
+        tally: Prints how often it acted; empty where acting cannot be counted.
+    """
+
+    do: tuple[Argv, ...]
+    undo: tuple[Argv, ...]
+    look: Argv
+    mark: str
+    tally: Argv = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """How often a change was met and acted.
+
+    Attributes:
+        seen: Packets (or times) that the change looked at.
+        hit: Packets (or times) that it acted on; None where it cannot be counted.
+    """
+
+    seen: int | None
+    hit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """Set one interface down; its undo sets it up and puts back what the kernel dropped with it.
+
+    At a node's side this is *admin down*: the kernel drops the routes over the link, permanent
+    neighbours and global IPv6 addresses; they are saved before the deed and put back after it.
+    At the wire's side it is *carrier loss* at the node, which stays admin-up.
+    """
+
+    kind: ClassVar[str] = "link_state"
+    place: Place
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        return f"{self.place}: " + ("no carrier" if self.place.side == "wire" else "admin down")
+
+    def steps(self, where: Where) -> Steps:
+        """Commands that do the same; routes are put back by the `undo` that the driver saved."""
+        name = where.ifname
+        return Steps(
+            do=(("ip", "link", "set", "dev", name, "down"),),
+            undo=(("ip", "link", "set", "dev", name, "up"),),
+            look=("ip", "-o", "link", "show", "dev", name),
+            mark=" state DOWN ",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PacketDrop:
+    """Drop what arrives at one interface, by an nftables netdev ingress chain of our own.
+
+    Ingress, never egress: an egress drop tells a local sender that it failed, so it is not silent.
+
+    Attributes:
+        place: The interface at whose ingress packets vanish. At the wire's side of a port that is
+            what the node sends; nothing in the node changes.
+        table: Name of the nftables table; ours alone, and unique per change in force.
+        match: nftables expression that selects packets, such as `udp dport 4791`; empty is all.
+        millionths: Share of the selected packets that is dropped, in parts per million.
+        seed: Where `millionths` is below a million: seed of the pattern of drops.
+    """
+
+    kind: ClassVar[str] = "packet_drop"
+    place: Place
+    table: str
+    match: str = ""
+    millionths: int = 1_000_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.table.startswith("railbreak_") or not self.table.isidentifier():
+            raise SpecError(f"table must be an identifier after railbreak_, got {self.table!r}")
+        if not 0 < self.millionths <= 1_000_000:
+            raise SpecError(f"drop share must be 1 to 1000000 millionths, got {self.millionths}")
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        share = "" if self.millionths == 1_000_000 else f"{self.millionths / 1e4:g} % of "
+        return f"{self.place}: drop {share}{self.match or 'everything'} at ingress"
+
+    def ruleset(self, ifname: str) -> str:
+        """nftables text: counter `seen` before the choice, counter `hit` before the drop."""
+        chance = (
+            ""
+            if self.millionths == 1_000_000
+            else f"numgen random mod 1000000 < {self.millionths} "
+        )
+        match = f"{self.match} " if self.match else ""
+        return "\n".join(
+            (
+                f"table netdev {self.table} {{",
+                "  counter seen { }",
+                "  counter hit { }",
+                "  chain ingress {",
+                f"    type filter hook ingress device {ifname} priority -500; policy accept;",
+                f"    {match}counter name seen",
+                f"    {match}{chance}counter name hit drop",
+                "  }",
+                "}",
+                "",
+            )
+        )
+
+    def steps(self, where: Where) -> Steps:
+        """The same through the `nft` command."""
+        remove = f"add table netdev {self.table}; delete table netdev {self.table}"
+        return Steps(
+            do=(("nft", self.ruleset(where.ifname)),),
+            undo=(("nft", remove),),
+            look=("nft", "list", "tables", "netdev"),
+            mark=f"table netdev {self.table}\n",
+            tally=("nft", "-j", "list", "counters", "table", "netdev", self.table),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSignal:
+    """Stop a process (SIGSTOP, undone by SIGCONT) or kill it (SIGKILL, which nothing undoes)."""
+
+    kind: ClassVar[str] = "process_signal"
+    place: Place
+    signal: Literal["STOP", "KILL"] = "STOP"
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        return f"{self.place}: SIG{self.signal}"
+
+    def steps(self, where: Where) -> Steps:
+        """The same through `kill`; `look` prints the state letter of the process."""
+        pid = str(where.pid)
+        return Steps(
+            do=(("kill", f"-{self.signal}", pid),),
+            undo=(("kill", "-CONT", pid),) if self.signal == "STOP" else (),
+            look=("ps", "-o", "stat=", "-p", pid),
+            mark="T" if self.signal == "STOP" else "",
+        )
+
+
+Change = LinkState | PacketDrop | ProcessSignal
+KINDS: dict[str, type[LinkState] | type[PacketDrop] | type[ProcessSignal]] = {
+    kind.kind: kind for kind in (LinkState, PacketDrop, ProcessSignal)
+}
+
+
+def to_json(change: Change) -> dict[str, Any]:
+    """A change as plain data, for journals and pipes.
+
+    Examples:
+        >>> change = LinkState(Place("leaf1", "eth1"))
+        >>> from_json(to_json(change)) == change
+        True
+    """
+    return {"kind": change.kind, **asdict(change)}
+
+
+def from_json(data: Mapping[str, Any]) -> Change:
+    """Read what `to_json` wrote; an unknown kind is refused."""
+    values = dict(data)
+    kind = KINDS.get(str(values.pop("kind", "")))
+    if kind is None:
+        raise SpecError(f"no change of kind {data.get('kind')!r}; known: {', '.join(KINDS)}")
+    values["place"] = Place(**values["place"])
+    known = {item.name for item in fields(kind)}
+    return kind(**{name: value for name, value in values.items() if name in known})
+
+
+def identity(change: Change) -> str:
+    """Two changes with one identity could not be told apart when taking them back."""
+    table = change.table if isinstance(change, PacketDrop) else ""
+    return json.dumps([change.kind, asdict(change.place), table])

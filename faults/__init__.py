@@ -1,0 +1,1 @@
+"""Packet, link and process faults: one file per fault."""

@@ -1,0 +1,1 @@
+"""Programs that probes run; each speaks JSON lines (see `chaos.registry.Program`)."""

@@ -1,0 +1,1 @@
+"""Promises to a training team, as pytest files."""
