@@ -207,7 +207,7 @@ def _trial(item: Mapping[str, Any], events: tuple[Event, ...]) -> Trial:
             end_ns=windows["end_ns"],
             placebo=windows["placebo"],
         )
-    proof = {
+    proof: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in values["proof"].items()
     }

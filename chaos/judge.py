@@ -1,0 +1,223 @@
+"""Objectives against measures: findings and verdicts. Pure, and never vacuous.
+
+The rules (worst finding wins; nothing checked is inconclusive; a crashed judge is inconclusive):
+
+1. not proved in force, or never acted → inconclusive;
+2. the measured traffic did not cross the faulted element → inconclusive, naming the path it took;
+3. a measure without data is absent, and its objective inconclusive;
+4. a calm that was not calm, or a probe in trouble → inconclusive;
+5. anything left behind → fail.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from chaos import measures as compute
+from chaos.objectives import (
+    Bound,
+    DetectedBy,
+    FalseAlarms,
+    Named,
+    Objective,
+    UndetectedBy,
+)
+from chaos.record import Finding, Proof, Trial
+from chaos.timeline import Measure
+
+
+class Verdict(enum.StrEnum):
+    """How something ended, from best to worst."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    INCONCLUSIVE = "inconclusive"
+    FAIL = "fail"
+
+
+_BEST_TO_WORST = tuple(Verdict)
+
+
+def worst(verdicts: Iterable[str]) -> Verdict:
+    """The verdict that stands for all of them; for none at all, inconclusive.
+
+    Examples:
+        >>> worst(["pass", "inconclusive"]), worst([])
+        (<Verdict.INCONCLUSIVE: 'inconclusive'>, <Verdict.INCONCLUSIVE: 'inconclusive'>)
+    """
+    ranked = [Verdict.INCONCLUSIVE if v == "blocked" else Verdict(v) for v in verdicts]
+    return max(ranked, key=_BEST_TO_WORST.index, default=Verdict.INCONCLUSIVE)
+
+
+def _doubt(rule: str, sentence: str, trial: int) -> Finding:
+    return Finding(sentence, rule, Verdict.INCONCLUSIVE, trial=trial)
+
+
+def judge_trial(trial: Trial) -> Trial:
+    """The trial with the findings of the rules, and its verdict."""
+    number = trial.number
+    found = [_doubt("trouble", sentence, number) for sentence in trial.trouble]
+    if trial.windows is None:
+        found.append(_doubt("completeness", "the trial did not reach its end", number))
+    elif not trial.placebo:
+        found += _proofs(trial.proof, number)
+        if trial.exposure.exposed is False:
+            found.append(_doubt("exposure", trial.exposure.sentence, number))
+    found += [
+        Finding(
+            f"left behind: expected no trace, got {residue}", "residue", Verdict.FAIL, "", number
+        )
+        for residue in trial.proof.residue
+    ]
+    if not found:
+        what = "placebo: nothing was broken" if trial.placebo else _acted(trial.proof)
+        found.append(Finding(what, "proof", Verdict.PASS, trial=number))
+    return replace(trial, findings=tuple(found), verdict=worst(f.verdict for f in found))
+
+
+def _acted(proof: Proof) -> str:
+    acted = "" if proof.hit is None else f", acted {proof.hit} times"
+    return f"the fault was in force{acted} and was taken back"
+
+
+def _proofs(proof: Proof, number: int) -> list[Finding]:
+    found = []
+    if not proof.in_force:
+        found.append(_doubt("in force", "the fault was not proved in force", number))
+    if proof.hit == 0:
+        met = "" if proof.seen is None else f" ({proof.seen} packets met it)"
+        found.append(_doubt("acted", f"the fault was in force but never acted{met}", number))
+    if proof.taken_back is False:
+        cures = "; ".join(str(c["cure"]) for c in proof.changes if c.get("cure"))
+        sentence = f"still in force after healing; cure: {cures or 'railbreak undo --all'}"
+        found.append(Finding(sentence, "taken back", Verdict.FAIL, "", number))
+    found += [_doubt("timing", sentence, number) for sentence in proof.late]
+    return found
+
+
+def judge_run(
+    objectives: Sequence[Objective], trials: Sequence[Trial]
+) -> tuple[tuple[Finding, ...], tuple[Measure, ...], Verdict]:
+    """Findings of a whole run, its measures over the fault trials, and its verdict."""
+    real = [trial for trial in trials if not trial.placebo]
+    counted = [trial for trial in real if trial.verdict == Verdict.PASS]
+    combined = compute.over_trials([trial.measures for trial in (counted or real)])
+    found: list[Finding] = []
+    for objective in objectives:
+        try:
+            found.append(_judged(objective, counted, trials))
+        except Exception as error:  # a crashed judge is doubt, never a pass
+            sentence = f"{objective.sentence()}: the judge crashed: {error!r}"
+            found.append(Finding(sentence, objective.sentence(), Verdict.INCONCLUSIVE))
+    if not objectives:
+        found.append(Finding("no objective was given", "completeness", Verdict.INCONCLUSIVE))
+    found += [f for trial in trials for f in trial.findings if f.verdict != Verdict.PASS]
+    return tuple(found), combined, worst(finding.verdict for finding in found)
+
+
+def _judged(objective: Objective, real: Sequence[Trial], trials: Sequence[Trial]) -> Finding:
+    if isinstance(objective, FalseAlarms):
+        return _false_alarms(objective, [trial for trial in trials if trial.placebo])
+    if not real:
+        sham = [trial for trial in trials if trial.placebo and trial.verdict == Verdict.PASS]
+        if isinstance(objective, Bound) and sham and all(t.placebo for t in trials):
+            return _bound(objective, sham)
+        return _finding(objective, Verdict.INCONCLUSIVE, "no trial that counts")
+    if isinstance(objective, Bound):
+        return _bound(objective, real)
+    if isinstance(objective, DetectedBy):
+        return _detected(objective, real)
+    if isinstance(objective, UndetectedBy):
+        return _undetected(objective, real)
+    return _named(objective, real)
+
+
+def _finding(objective: Objective, verdict: Verdict, got: str) -> Finding:
+    sentence = f"{objective.sentence()}, got {got}"
+    return Finding(sentence, objective.sentence(), verdict, objective.because)
+
+
+def _values(name: str, trials: Sequence[Trial]) -> list[Measure]:
+    return [m for trial in trials for m in trial.measures if m.name == name]
+
+
+def _bound(objective: Bound, trials: Sequence[Trial]) -> Finding:
+    found = _values(objective.measure, trials)
+    absent = [m for m in found if m.value is None]
+    if len(found) < len(trials) or absent:
+        why = next((m.note for m in absent if m.note), "no probe measures it")
+        missing = len(trials) - len(found) + len(absent)
+        got = f"no data in {missing} of {len(trials)} trials ({why})"
+        return _finding(objective, Verdict.INCONCLUSIVE, got)
+    values = [m.value for m in found if m.value is not None]
+    n = len(values)
+    shown = compute.over_trials([[m] for m in found])[0]
+    spread = f"median {shown.value:.4g}, min {min(values):.4g}, max {max(values):.4g} of {n}"
+    censored = [m for m in found if m.censored]
+    high_limit, low_limit = objective.at_most, objective.at_least
+    if censored and high_limit is not None:
+        beyond = max(m.value for m in censored if m.value is not None)
+        verdict = Verdict.FAIL if beyond >= high_limit else Verdict.INCONCLUSIVE
+        return _finding(objective, verdict, f"more than {beyond:.4g} in {len(censored)} of {n}")
+    over = [v for v in values if high_limit is not None and v > high_limit]
+    under = [v for v in values if low_limit is not None and v < low_limit]
+    verdict = Verdict.FAIL if over or under else Verdict.PASS
+    return _finding(objective, verdict, spread)
+
+
+def _detected(objective: DetectedBy, trials: Sequence[Trial]) -> Finding:
+    name = f"detection_{objective.detector}_ms"
+    found = _values(name, trials)
+    if len(found) < len(trials):
+        got = f"no probe listens for {objective.detector}"
+        return _finding(objective, Verdict.INCONCLUSIVE, got)
+    silent = [m for m in found if m.value is None]
+    if silent:
+        return _finding(objective, Verdict.FAIL, f"nothing in {len(silent)} of {len(trials)}")
+    slowest = max(m.value for m in found if m.value is not None)
+    limit = objective.within
+    late = limit is not None and slowest > limit.ms
+    got = f"at most {slowest:.4g} ms in {len(trials)} of {len(trials)}"
+    return _finding(objective, Verdict.FAIL if late else Verdict.PASS, got)
+
+
+def _undetected(objective: UndetectedBy, trials: Sequence[Trial]) -> Finding:
+    heard, deaf = [], []
+    for detector in objective.detectors:
+        found = _values(f"detection_{detector}_ms", trials)
+        if len(found) < len(trials):
+            deaf.append(detector)
+        heard += [f"{detector} after {m.value:.4g} ms" for m in found if m.value is not None]
+    if heard:
+        return _finding(objective, Verdict.FAIL, ", ".join(heard))
+    if deaf:
+        got = f"no probe listens for {', '.join(deaf)}"
+        return _finding(objective, Verdict.INCONCLUSIVE, got)
+    return _finding(objective, Verdict.PASS, f"silence in {len(trials)} of {len(trials)} trials")
+
+
+def _named(objective: Named, trials: Sequence[Trial]) -> Finding:
+    found = _values("localisation_right_percent", trials)
+    held = [m for m in found if m.value is not None]
+    if len(held) < len(trials):
+        missing = len(trials) - len(held)
+        return _finding(objective, Verdict.FAIL, f"nobody named anything in {missing} trials")
+    wrong = [m for m in held if m.value != 100.0]
+    if not wrong:
+        return _finding(objective, Verdict.PASS, f"right in {len(held)} of {len(held)}")
+    what = ", ".join(sorted({m.note for m in wrong}))
+    return _finding(objective, Verdict.FAIL, f"wrong in {len(wrong)} of {len(held)} ({what})")
+
+
+def _false_alarms(objective: FalseAlarms, placebos: Sequence[Trial]) -> Finding:
+    usable = [t for t in placebos if t.windows is not None and t.verdict == Verdict.PASS]
+    if not usable:
+        return _finding(objective, Verdict.INCONCLUSIVE, "no placebo trial that counts")
+    raised = [e for t in usable if t.windows for e in compute.alarms(t.events, t.windows)]
+    verdict = Verdict.PASS if len(raised) <= objective.at_most else Verdict.FAIL
+    who = sorted({f"{e.detector} on {e.element or e.node}" for e in raised})
+    bound = 100 * compute.failure_bound(len(usable))
+    got = f"{len(raised)} in {len(usable)} placebo trials"
+    got += f" ({', '.join(who)})" if who else f" (rate below {bound:.1f} % at 95 %)"
+    return _finding(objective, verdict, got)
