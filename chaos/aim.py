@@ -61,9 +61,10 @@ def _aim_link(
     fault: Any, fabric: Fabric, paths: Sequence[Sequence[Crossing]], names: set[str]
 ) -> Aimed:
     crossings = [crossing for path in paths for crossing in path]
+    crossing: Crossing | None
     if fault.link.split()[:1] == [IN_USE]:
-        crossing = _pick(fault.link, fabric, crossings)
-        link = crossing.link
+        picked = _pick(fault.link, fabric, crossings)
+        crossing, link = picked, picked.link
     else:
         link = fabric.link(fault.link)
         crossing = next((c for c in crossings if c.link.id == link.id), None)

@@ -6,7 +6,7 @@ entry-point group `railbreak.drivers` as a class whose constructor takes no mach
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +58,7 @@ class Process(Protocol):
 
     pid: int
 
-    async def lines(self) -> Any:
+    def lines(self) -> AsyncIterator[bytes]:
         """Async iterator over its output lines (bytes)."""
         ...
 

@@ -24,7 +24,8 @@ Listener = Callable[[str, str, dict[str, Any]], None]
 
 #: Kinds of records that are true for a program's whole life, whatever the trial.
 LASTING = frozenset(
-    "ready hello clock sock process baseline group names start carrier phase config interfaces env".split()
+    ("ready", "hello", "clock", "sock", "process", "baseline", "group", "names", "start", "carrier")
+    + ("phase", "config", "interfaces", "env")
 )
 
 
