@@ -123,6 +123,33 @@ class Crossing:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """One 5-tuple that a probe's traffic uses, with the nodes at its ends.
+
+    Attributes:
+        source: Node that sends.
+        target: Node that receives.
+        source_ip: Address without prefix length.
+        target_ip: Address without prefix length.
+        proto: IP protocol number: 6 TCP, 17 UDP.
+        sport: Source port.
+        dport: Destination port.
+    """
+
+    source: str
+    target: str
+    source_ip: str
+    target_ip: str
+    proto: int
+    sport: int
+    dport: int
+
+    def __str__(self) -> str:
+        proto = {6: "tcp", 17: "udp"}.get(self.proto, str(self.proto))
+        return f"{self.source}->{self.target} ({proto} {self.sport}->{self.dport})"
+
+
+@dataclass(frozen=True, slots=True)
 class Fabric:
     """Nodes and links; pure data.
 

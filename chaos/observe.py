@@ -24,9 +24,11 @@ Listener = Callable[[str, str, dict[str, Any]], None]
 
 #: Kinds of records that are true for a program's whole life, whatever the trial.
 LASTING = frozenset(
-    ("ready", "hello", "clock", "sock", "process", "baseline", "group", "names", "start", "carrier")
-    + ("phase", "config", "interfaces", "env")
-)
+    {
+        "ready", "hello", "clock", "sock", "process", "baseline", "group", "names", "start",
+        "carrier", "phase", "config", "interfaces", "env",
+    }
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_che
 
 from chaos.change import Change
 from chaos.errors import SpecError, near
-from chaos.fabric import Fabric
+from chaos.fabric import Fabric, Stream
+from chaos.fields import convert
 from chaos.timeline import Measure, Readings, Windows
 from chaos.units import Duration
 
@@ -84,6 +85,17 @@ class Probe(Protocol):
 
     def measures(self, readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         """Numbers of one trial; pure. A quantity without data is a Measure of value None."""
+        ...
+
+
+@runtime_checkable
+class Traffic(Protocol):
+    """What a probe also has when its traffic can be exposed to a fault."""
+
+    def streams(
+        self, addresses: Mapping[str, str], records: Mapping[str, list[dict[str, Any]]]
+    ) -> tuple[Stream, ...]:
+        """The 5-tuples that carry its traffic now, largest first; pure."""
         ...
 
 
@@ -183,24 +195,10 @@ def build(table: dict[str, type[Any]], what: str, name: str, values: Mapping[str
 
 
 def _typed(cls: type[Any], key: str, value: Any) -> Any:
-    wanted = field_type(cls, key)
     try:
-        if hasattr(wanted, "parse"):
-            return wanted.parse(value)
-        if wanted in (int, float, bool, str):
-            return _plain(wanted, value)
+        return convert(field_type(cls, key), value)
     except SpecError as error:
-        raise SpecError(error.reason, field=key) from None
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _plain(wanted: type[Any], value: Any) -> Any:
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is wanted:
-        return value
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    raise SpecError(f"{names[wanted]} expected, got {value!r}")
+        raise SpecError(error.reason, field=key + (error.field or "")) from None
 
 
 def field_type(cls: type[Any], key: str) -> Any:

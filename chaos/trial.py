@@ -1,0 +1,305 @@
+"""One trial: calm, storm, heal, after. It applies, observes and proves; judging is elsewhere.
+
+calm     snapshot; traffic runs undisturbed; the path it takes is looked up and counted
+storm    the injector brings the fault into force on an absolute schedule
+heal     every change taken back and seen gone
+after    the traffic recovers; the state is compared with the snapshot
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from chaos import load, measures, snapshot
+from chaos.aim import Aimed, aim
+from chaos.change import Change
+from chaos.driver import Driver
+from chaos.experiment import Experiment
+from chaos.fabric import Crossing, Link, Port
+from chaos.hands import Hands
+from chaos.hands import Proof as HandsProof
+from chaos.observe import Observer
+from chaos.path import Tracer
+from chaos.record import Exposure, Proof, Trial
+from chaos.registry import InForce, Traffic
+from chaos.timeline import Event, Measure, Moment, Readings, Windows, now_ns
+from chaos.units import Duration
+
+LEAD_NS = 50_000_000
+FLUSH_S = 0.35
+CALM_FOREIGN_PERCENT = 40.0
+CALM_STOLEN_PERCENT = 10.0
+
+Tell = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Ground:
+    """What every trial of a run stands on.
+
+    Attributes:
+        experiment: What is promised and how it is tried.
+        driver: Reaches the fabric.
+        observer: The probes, running.
+        tracer: Looks up paths and counters.
+        folder: The run's folder: journals.
+        tell: Told of phases, hits and aims as they come.
+        calm_foreign_percent: More than this share of the machine used by others spoils calm.
+    """
+
+    experiment: Experiment
+    driver: Driver
+    observer: Observer
+    tracer: Tracer
+    folder: Path
+    tell: Tell
+    calm_foreign_percent: float = CALM_FOREIGN_PERCENT
+
+
+async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) -> Trial:
+    """Run one trial to its end; whatever happens, what was broken is healed.
+
+    Args:
+        ground: What the run stands on.
+        number: From 1.
+        seed: Fixes phase, storm length and the fault's own randomness.
+        placebo: Leave the fault out.
+
+    Raises:
+        RailbreakError: nothing can go on (an undo failed, the journal cannot be written).
+    """
+    rng = random.Random(seed)
+    trial = Trial(number=number, placebo=placebo, seed=seed)
+    ground.tell("phase", {"name": "calm", "trial": number, "placebo": placebo})
+    namespaces = ground.driver.namespaces()
+    before = snapshot.take(namespaces)
+    usage, started = load.read(namespaces.values()), now_ns()
+    counted = ground.tracer.counters(_ports(ground.driver.fabric.links))
+    await asyncio.sleep(ground.experiment.phases.calm.s + rng.uniform(0, 0.5))
+    calm = (started, now_ns())
+    calm_load = load.between(usage, load.read(namespaces.values()))
+    trial = replace(trial, load={**asdict(calm_load)})
+
+    aimed, exposure = _exposure(ground, counted, placebo)
+    trial = replace(
+        trial,
+        exposure=exposure,
+        element=aimed.element if aimed else "",
+        truth=aimed.truth if aimed else (),
+        fault=_text(aimed.fault) if aimed else "",
+    )
+    if exposure.exposed is False:
+        ground.tell("exposure", {"exposed": False, "sentence": exposure.sentence})
+        return replace(trial, trouble=_calm_trouble(ground, calm_load))
+    if aimed:
+        ground.tell("aim", {"element": aimed.element, "fault": trial.fault})
+
+    storm = ground.experiment.phases.storm_length(rng)
+    proof, event, heal = await _storm(ground, number, aimed, storm, rng)
+    ground.tell("phase", {"name": "after", "trial": number, "placebo": placebo})
+    await ground.observer.say({"cmd": "phase", "name": "after"})
+    await asyncio.sleep(ground.experiment.phases.after.s)
+    residue = await snapshot.settle(namespaces, before, deadline_s=20.0) if aimed else ()
+    await asyncio.sleep(FLUSH_S)
+    windows = Windows(calm, event, heal, now_ns() - int(FLUSH_S * 1e9), placebo)
+    proof = replace(proof, residue=tuple(residue))
+    return _read(ground, replace(trial, windows=windows, proof=proof), calm_load)
+
+
+async def _storm(
+    ground: Ground, number: int, aimed: Aimed | None, storm: Duration, rng: random.Random
+) -> tuple[Proof, Moment, Moment]:
+    ground.tell("phase", {"name": "storm", "trial": number, "placebo": aimed is None})
+    await ground.observer.say({"cmd": "phase", "name": "storm"})
+    if aimed is None:
+        start = now_ns()
+        await asyncio.sleep(storm.s)
+        end = now_ns()
+        return Proof(), Moment(start, start), Moment(end, end)
+    changes = place_processes(aimed.fault.changes(ground.driver.fabric), ground.driver)
+    spans = aimed.fault.schedule(storm, rng)
+    hands = await Hands.arm(
+        changes,
+        {change.place: ground.driver.resolve(change.place) for change in changes},
+        journal=ground.driver.folder / f"journal-{ground.folder.name}.jsonl",
+        max_life=ground.experiment.max_life,
+        log_dir=ground.folder,
+    )
+    try:
+        done = await _in_force(ground, hands, spans)
+    finally:
+        await hands.close()
+    return _proof(changes, done), done.event, done.healed
+
+
+async def _in_force(ground: Ground, hands: Hands, spans: Sequence[InForce]) -> HandsProof:
+    await hands.start(now_ns() + LEAD_NS, spans)
+    waiting = asyncio.create_task(hands.wait())
+    try:
+        while not waiting.done():
+            await asyncio.wait((waiting,), timeout=0.25)
+            met = await hands.hits()
+            ground.tell("hits", {"hits": {i: asdict(h) for i, h in met.items()}})
+        await waiting
+    finally:
+        waiting.cancel()
+        done = await hands.heal()
+    ground.tell("phase", {"name": "heal"})
+    return done
+
+
+def place_processes(changes: Sequence[Change], driver: Driver) -> tuple[Change, ...]:
+    """Changes whose process places name the node that the process was announced on."""
+    homes: Mapping[str, str] = getattr(driver, "process_nodes", {})
+    return tuple(
+        replace(c, place=replace(c.place, node=homes.get(c.place.process, c.place.node)))
+        if c.place.process
+        else c
+        for c in changes
+    )
+
+
+def _proof(changes: Sequence[Change], done: HandsProof) -> Proof:
+    each = [
+        {"text": change.describe(), "place": str(change.place), **asdict(proved)}
+        for change, proved in zip(changes, done.changes, strict=True)
+    ]
+    hits = [c["hit"] for c in each if c["hit"] is not None]
+    seen = [c["seen"] for c in each if c["seen"] is not None]
+    return Proof(
+        in_force=all(c["in_force"] for c in each),
+        seen=sum(seen) if seen else None,
+        hit=sum(hits) if hits else None,
+        taken_back=all(c["taken_back"] for c in each),
+        changes=tuple(each),
+        actions=tuple(asdict(action) for action in done.actions),
+        late=tuple(done.late),
+    )
+
+
+def _ports(links: Sequence[Link]) -> tuple[Port, ...]:
+    return tuple(port for link in links for port in link.ports)
+
+
+def _exposure(
+    ground: Ground, counted: Mapping[Port, Any], placebo: bool
+) -> tuple[Aimed | None, Exposure]:
+    """Aim the fault at what the traffic uses, and prove by counters that it is used."""
+    paths, taken = trace(ground)
+    fault = ground.experiment.fault
+    if placebo or fault is None:
+        return None, Exposure(None, "nothing was to be exposed", taken)
+    aimed = aim(fault, ground.driver.fabric, paths)
+    if aimed.element.startswith("rank"):
+        return aimed, Exposure(None, f"{aimed.element} belongs to the measured job", taken)
+    if ground.experiment.exposed == "none":
+        return aimed, Exposure(None, "exposure was not asked for", taken)
+    if aimed.crossing is None:
+        sentence = f"not exposed: the traffic avoids {aimed.element}; it crosses " + (
+            "; ".join(taken) or "no link"
+        )
+        return aimed, Exposure(False, sentence, taken)
+    ports = aimed.crossing.link.ports
+    now = ground.tracer.counters(ports)
+    packets = {port.id: now[port].tx_packets - counted[port].tx_packets for port in ports}
+    sent = packets[aimed.crossing.link.port_of(aimed.crossing.source).id]
+    least = max(10, int(50 * ground.experiment.phases.calm.s))
+    if sent < least:
+        sentence = (
+            f"not exposed: the path leads over {aimed.crossing}, but only {sent} packets went "
+            f"that way in calm (at least {least} expected)"
+        )
+        return aimed, Exposure(False, sentence, taken, packets)
+    return aimed, Exposure(True, f"{sent} packets crossed {aimed.crossing} in calm", taken, packets)
+
+
+def trace(ground: Ground) -> tuple[list[tuple[Crossing, ...]], tuple[str, ...]]:
+    """Links that the exposed probe's streams cross, and the same as text."""
+    label = ground.experiment.exposed
+    probe = ground.observer.probes.get(label)
+    if not isinstance(probe, Traffic):
+        return [], ()
+    streams = probe.streams(ground.driver.addresses(), ground.observer.records(label))
+    paths, taken = [], []
+    for stream in streams:
+        path = ground.tracer.crossings(
+            stream.source,
+            stream.source_ip,
+            stream.target_ip,
+            stream.proto,
+            stream.sport,
+            stream.dport,
+        )
+        paths.append(path)
+        hops = " -> ".join([stream.source, *(crossing.target for crossing in path)])
+        taken.append(f"{stream}: {hops}")
+    return paths, tuple(taken)
+
+
+def _calm_trouble(ground: Ground, calm: load.Load) -> tuple[str, ...]:
+    found = []
+    if calm.foreign_percent > ground.calm_foreign_percent:
+        found.append(
+            f"calm was not calm: other processes used {calm.foreign_percent:.0f} % of this machine "
+            f"(at most {ground.calm_foreign_percent:.0f} % expected)"
+        )
+    if calm.stolen_percent > CALM_STOLEN_PERCENT:
+        found.append(
+            f"calm was not calm: the hypervisor took {calm.stolen_percent:.0f} % of this machine "
+            f"(at most {CALM_STOLEN_PERCENT:.0f} % expected)"
+        )
+    return tuple(found)
+
+
+def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
+    """Readings of every probe over this trial's time, and the measures made of them."""
+    windows = trial.windows
+    assert windows is not None
+    trouble = list(_calm_trouble(ground, calm_load))
+    readings: list[Readings] = []
+    numbers: list[Measure] = []
+    detectors: set[str] = set()
+    for label, probe in ground.observer.probes.items():
+        start, end = windows.calm_ns[0], windows.end_ns + int(FLUSH_S * 1e9)
+        try:
+            got = probe.read(ground.observer.during(label, start, end))
+            numbers += [_labelled(label, m) for m in probe.measures(got, windows)]
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            trouble.append(f"probe {label}: its records cannot be read: {error!r}")
+            continue
+        readings.append(got)
+        trouble += [*ground.observer.trouble(label), *got.trouble]
+        detectors |= set(getattr(probe, "detectors", ()))
+    events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
+    events = [e for e in events if windows.calm_ns[0] <= e.at_ns <= windows.end_ns]
+    trouble += _calm_alarms(events, windows)
+    numbers += measures.detection(events, windows, detectors)
+    numbers += measures.localisation(events, windows, trial.truth)
+    return replace(
+        trial,
+        measures=tuple(numbers),
+        events=tuple(events),
+        series=tuple(s for r in readings for s in r.series),
+        spans=tuple(s for r in readings for s in r.spans),
+        trouble=tuple(dict.fromkeys(trouble)),
+        extra={r.probe: dict(r.extra) for r in readings},
+    )
+
+
+def _labelled(label: str, measure: Measure) -> Measure:
+    """A probe that occurs twice says which it is: `flow/b` prefixes its measures with `b_`."""
+    _, slash, word = label.partition("/")
+    return replace(measure, name=f"{word}_{measure.name}") if slash else measure
+
+
+def _calm_alarms(events: Sequence[Event], windows: Windows) -> list[str]:
+    noisy = [e for e in events if e.detector and e.at_ns < windows.event.earliest_ns]
+    who = sorted({f"{e.detector} on {e.element or e.node}" for e in noisy})
+    if not who:
+        return []
+    return [f"calm was not calm: {', '.join(who[:5])} raised an alarm before the fault"]
