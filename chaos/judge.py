@@ -12,8 +12,9 @@ The rules (worst finding wins; nothing checked is inconclusive; a crashed judge 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from chaos import measures as compute
 from chaos.objectives import (
@@ -23,6 +24,7 @@ from chaos.objectives import (
     Named,
     Objective,
     UndetectedBy,
+    quantity,
 )
 from chaos.record import Finding, Proof, Trial
 from chaos.timeline import Measure
@@ -134,52 +136,81 @@ def _judged(objective: Objective, real: Sequence[Trial], trials: Sequence[Trial]
 
 
 def _finding(objective: Objective, verdict: Verdict, got: str) -> Finding:
-    sentence = f"{objective.sentence()}, got {got}"
+    what = objective.measure if isinstance(objective, Bound) else _WHAT[type(objective)](objective)
+    sentence = f"{what}: expected {objective.expected}, got {got}"
     return Finding(sentence, objective.sentence(), verdict, objective.because)
+
+
+_WHAT: dict[type[Any], Callable[[Any], str]] = {
+    DetectedBy: lambda objective: f"detected by {objective.detector}",
+    UndetectedBy: lambda objective: objective.sentence(),
+    Named: lambda objective: "first component blamed",
+    FalseAlarms: lambda objective: "false alarms in placebo trials",
+}
 
 
 def _values(name: str, trials: Sequence[Trial]) -> list[Measure]:
     return [m for trial in trials for m in trial.measures if m.name == name]
 
 
+def _enough(objective: Bound | DetectedBy | Named, right: int, of: int) -> Verdict:
+    return Verdict.PASS if 100 * right >= objective.share.value * of else Verdict.FAIL
+
+
 def _bound(objective: Bound, trials: Sequence[Trial]) -> Finding:
-    found = _values(objective.measure, trials)
+    name = objective.measure
+    found = _values(name, trials)
     absent = [m for m in found if m.value is None]
     if len(found) < len(trials) or absent:
         why = next((m.note for m in absent if m.note), "no probe measures it")
         missing = len(trials) - len(found) + len(absent)
         got = f"no data in {missing} of {len(trials)} trials ({why})"
         return _finding(objective, Verdict.INCONCLUSIVE, got)
-    values = [m.value for m in found if m.value is not None]
-    n = len(values)
-    shown = compute.over_trials([[m] for m in found])[0]
-    spread = f"median {shown.value:.4g}, min {min(values):.4g}, max {max(values):.4g} of {n}"
-    censored = [m for m in found if m.censored]
-    high_limit, low_limit = objective.at_most, objective.at_least
-    if censored and high_limit is not None:
-        beyond = max(m.value for m in censored if m.value is not None)
-        verdict = Verdict.FAIL if beyond >= high_limit else Verdict.INCONCLUSIVE
-        return _finding(objective, verdict, f"more than {beyond:.4g} in {len(censored)} of {n}")
-    over = [v for v in values if high_limit is not None and v > high_limit]
-    under = [v for v in values if low_limit is not None and v < low_limit]
-    verdict = Verdict.FAIL if over or under else Verdict.PASS
-    return _finding(objective, verdict, spread)
+    states = [_holds(objective, m) for m in found]
+    right, unknown = states.count(True), states.count(None)
+    verdict = _enough(objective, right, len(states))
+    if verdict is Verdict.FAIL and unknown:
+        possible = _enough(objective, right + unknown, len(states))
+        verdict = Verdict.INCONCLUSIVE if possible is Verdict.PASS else Verdict.FAIL
+    return _finding(objective, verdict, _spread(name, found))
+
+
+def _holds(objective: Bound, measure: Measure) -> bool | None:
+    """Whether one value keeps the bound; None when a censored value could still do either."""
+    value = measure.value
+    assert value is not None
+    if measure.censored:  # the truth is at or beyond `value`
+        if objective.at_most is not None:
+            return False if value >= objective.at_most else None
+        return True if value >= (objective.at_least or 0.0) else None
+    over = objective.at_most is not None and value > objective.at_most
+    under = objective.at_least is not None and value < objective.at_least
+    return not (over or under)
+
+
+def _spread(name: str, found: Sequence[Measure]) -> str:
+    values = sorted(m.value for m in found if m.value is not None)
+    censored = sum(m.censored for m in found)
+    if len(values) == 1:
+        more = "more than " if censored else ""
+        return f"{more}{quantity(name, values[0])} in 1 trial"
+    middle = compute.over_trials([[m] for m in found])[0]
+    ends = f"{quantity(name, values[0])} to {quantity(name, values[-1])}"
+    shown = f"median {quantity(name, middle.value or 0.0)} ({ends}) in {len(values)} trials"
+    return shown + (f", {censored} of them not ended when observation ended" if censored else "")
 
 
 def _detected(objective: DetectedBy, trials: Sequence[Trial]) -> Finding:
-    name = f"detection_{objective.detector}_ms"
-    found = _values(name, trials)
+    found = _values(f"detection_{objective.detector}_ms", trials)
     if len(found) < len(trials):
         got = f"no probe listens for {objective.detector}"
         return _finding(objective, Verdict.INCONCLUSIVE, got)
-    silent = [m for m in found if m.value is None]
-    if silent:
-        return _finding(objective, Verdict.FAIL, f"nothing in {len(silent)} of {len(trials)}")
-    slowest = max(m.value for m in found if m.value is not None)
+    times = [m.value for m in found if m.value is not None]
     limit = objective.within
-    late = limit is not None and slowest > limit.ms
-    got = f"at most {slowest:.4g} ms in {len(trials)} of {len(trials)}"
-    return _finding(objective, Verdict.FAIL if late else Verdict.PASS, got)
+    right = [t for t in times if limit is None or t <= limit.ms]
+    got = f"{len(times)} of {len(trials)} trials"
+    got += f", at the latest after {max(times):.4g} ms" if times else ""
+    return _finding(objective, _enough(objective, len(right), len(trials)), got)
 
 
 def _undetected(objective: UndetectedBy, trials: Sequence[Trial]) -> Finding:
@@ -199,19 +230,15 @@ def _undetected(objective: UndetectedBy, trials: Sequence[Trial]) -> Finding:
 
 def _named(objective: Named, trials: Sequence[Trial]) -> Finding:
     found = _values("localisation_right_percent", trials)
-    held = [m for m in found if m.value is not None]
-    if len(held) < len(trials):
-        missing = len(trials) - len(held)
-        return _finding(objective, Verdict.FAIL, f"nobody named anything in {missing} trials")
-    wrong = [m for m in held if m.value != 100.0]
-    if not wrong:
-        return _finding(objective, Verdict.PASS, f"right in {len(held)} of {len(held)}")
-    what = ", ".join(sorted({m.note for m in wrong}))
-    return _finding(objective, Verdict.FAIL, f"wrong in {len(wrong)} of {len(held)} ({what})")
+    right = [m for m in found if m.value == 100.0]
+    wrong = [m.note if m.value is not None else "nobody named any" for m in found if m not in right]
+    got = f"right in {len(right)} of {len(trials)} trials"
+    got += f" ({', '.join(sorted(set(wrong)))})" if wrong else ""
+    return _finding(objective, _enough(objective, len(right), len(trials)), got)
 
 
-def _false_alarms(objective: FalseAlarms, placebos: Sequence[Trial]) -> Finding:
-    usable = [t for t in placebos if t.windows is not None and t.verdict == Verdict.PASS]
+def _false_alarms(objective: FalseAlarms, trials: Sequence[Trial]) -> Finding:
+    usable = [t for t in trials if t.windows is not None and t.verdict == Verdict.PASS]
     if not usable:
         return _finding(objective, Verdict.INCONCLUSIVE, "no placebo trial that counts")
     raised = [e for t in usable if t.windows for e in compute.alarms(t.events, t.windows)]
@@ -219,5 +246,5 @@ def _false_alarms(objective: FalseAlarms, placebos: Sequence[Trial]) -> Finding:
     who = sorted({f"{e.detector} on {e.element or e.node}" for e in raised})
     bound = 100 * compute.failure_bound(len(usable))
     got = f"{len(raised)} in {len(usable)} placebo trials"
-    got += f" ({', '.join(who)})" if who else f" (rate below {bound:.1f} % at 95 %)"
+    got += f" ({', '.join(who)})" if who else f" (true rate below {bound:.1f} % at 95 %)"
     return _finding(objective, verdict, got)

@@ -25,6 +25,7 @@ from chaos.hands import Hands
 from chaos.hands import Proof as HandsProof
 from chaos.observe import Observer
 from chaos.path import Tracer
+from chaos.plan import as_text
 from chaos.record import Exposure, Proof, Trial
 from chaos.registry import InForce, Traffic
 from chaos.timeline import Event, Measure, Moment, Readings, Windows, now_ns
@@ -75,7 +76,7 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
     """
     rng = random.Random(seed)
     trial = Trial(number=number, placebo=placebo, seed=seed)
-    ground.tell("phase", {"name": "calm", "trial": number, "placebo": placebo})
+    ground.tell("phase.entered", {"name": "calm", "trial": number, "placebo": placebo})
     namespaces = ground.driver.namespaces()
     before = snapshot.take(namespaces)
     usage, started = load.read(namespaces.values()), now_ns()
@@ -85,26 +86,26 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
     calm_load = load.between(usage, load.read(namespaces.values()))
     trial = replace(trial, load={**asdict(calm_load)})
 
-    aimed, exposure = _exposure(ground, counted, placebo)
+    aims, exposure = _exposure(ground, counted, placebo)
     trial = replace(
         trial,
         exposure=exposure,
-        element=aimed.element if aimed else "",
-        truth=aimed.truth if aimed else (),
-        fault=_text(aimed.fault) if aimed else "",
+        element=", ".join(aimed.element for aimed in aims),
+        truth=tuple(name for aimed in aims for name in aimed.truth),
+        fault="; ".join(as_text(aimed.fault) for aimed in aims),
     )
     if exposure.exposed is False:
-        ground.tell("exposure", {"exposed": False, "sentence": exposure.sentence})
+        ground.tell("exposure.checked", {"exposed": False, "sentence": exposure.sentence})
         return replace(trial, trouble=_calm_trouble(ground, calm_load))
-    if aimed:
-        ground.tell("aim", {"element": aimed.element, "fault": trial.fault})
+    for aimed in aims:
+        ground.tell("fault.aimed", {"element": aimed.element, "fault": as_text(aimed.fault)})
 
-    storm = ground.experiment.phases.storm_length(rng)
-    proof, event, heal = await _storm(ground, number, aimed, storm, rng)
-    ground.tell("phase", {"name": "after", "trial": number, "placebo": placebo})
+    storm = ground.experiment.phases.storm.draw(rng)
+    proof, event, heal = await _storm(ground, number, aims, storm, rng)
+    ground.tell("phase.entered", {"name": "after", "trial": number, "placebo": placebo})
     await ground.observer.say({"cmd": "phase", "name": "after"})
     await asyncio.sleep(ground.experiment.phases.after.s)
-    residue = await snapshot.settle(namespaces, before, deadline_s=20.0) if aimed else ()
+    residue = await snapshot.settle(namespaces, before, deadline_s=20.0) if aims else ()
     await asyncio.sleep(FLUSH_S)
     windows = Windows(calm, event, heal, now_ns() - int(FLUSH_S * 1e9), placebo)
     proof = replace(proof, residue=tuple(residue))
@@ -112,44 +113,57 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
 
 
 async def _storm(
-    ground: Ground, number: int, aimed: Aimed | None, storm: Duration, rng: random.Random
+    ground: Ground, number: int, aims: Sequence[Aimed], storm: Duration, rng: random.Random
 ) -> tuple[Proof, Moment, Moment]:
-    ground.tell("phase", {"name": "storm", "trial": number, "placebo": aimed is None})
+    ground.tell("phase.entered", {"name": "storm", "trial": number, "placebo": not aims})
     await ground.observer.say({"cmd": "phase", "name": "storm"})
-    if aimed is None:
+    if not aims:
         start = now_ns()
         await asyncio.sleep(storm.s)
         end = now_ns()
         return Proof(), Moment(start, start), Moment(end, end)
-    changes = place_processes(aimed.fault.changes(ground.driver.fabric), ground.driver)
-    spans = aimed.fault.schedule(storm, rng)
-    hands = await Hands.arm(
+    armed: list[tuple[Hands, tuple[Change, ...], tuple[InForce, ...]]] = []
+    try:
+        for at, aimed in enumerate(aims):
+            changes = place_processes(aimed.fault.changes(ground.driver.fabric), ground.driver)
+            hands = await _arm(ground, f"{number}-{at}", changes)
+            armed.append((hands, changes, aimed.fault.schedule(storm, rng)))
+        start_ns = now_ns() + LEAD_NS
+        proofs = await asyncio.gather(
+            *(_in_force(ground, hands, start_ns, spans) for hands, _, spans in armed)
+        )
+    finally:
+        await asyncio.gather(*(hands.close() for hands, _, _ in armed))
+    ground.tell("phase.entered", {"name": "heal", "trial": number})
+    event = min((done.event for done in proofs), key=lambda moment: moment.earliest_ns)
+    heal = max((done.healed for done in proofs), key=lambda moment: moment.latest_ns)
+    return _proof([changes for _, changes, _ in armed], proofs), event, heal
+
+
+async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Hands:
+    return await Hands.arm(
         changes,
         {change.place: ground.driver.resolve(change.place) for change in changes},
-        journal=ground.driver.folder / f"journal-{ground.folder.name}.jsonl",
+        journal=ground.driver.folder / f"journal-{ground.folder.name}-{name}.jsonl",
         max_life=ground.experiment.max_life,
         log_dir=ground.folder,
     )
-    try:
-        done = await _in_force(ground, hands, spans)
-    finally:
-        await hands.close()
-    return _proof(changes, done), done.event, done.healed
 
 
-async def _in_force(ground: Ground, hands: Hands, spans: Sequence[InForce]) -> HandsProof:
-    await hands.start(now_ns() + LEAD_NS, spans)
+async def _in_force(
+    ground: Ground, hands: Hands, start_ns: int, spans: Sequence[InForce]
+) -> HandsProof:
+    await hands.start(start_ns, spans)
     waiting = asyncio.create_task(hands.wait())
     try:
         while not waiting.done():
             await asyncio.wait((waiting,), timeout=0.25)
             met = await hands.hits()
-            ground.tell("hits", {"hits": {i: asdict(h) for i, h in met.items()}})
+            ground.tell("hits.counted", {"hits": {i: asdict(h) for i, h in met.items()}})
         await waiting
     finally:
         waiting.cancel()
         done = await hands.heal()
-    ground.tell("phase", {"name": "heal"})
     return done
 
 
@@ -164,10 +178,11 @@ def place_processes(changes: Sequence[Change], driver: Driver) -> tuple[Change, 
     )
 
 
-def _proof(changes: Sequence[Change], done: HandsProof) -> Proof:
+def _proof(changes: Sequence[Sequence[Change]], proofs: Sequence[HandsProof]) -> Proof:
     each = [
         {"text": change.describe(), "place": str(change.place), **asdict(proved)}
-        for change, proved in zip(changes, done.changes, strict=True)
+        for some, done in zip(changes, proofs, strict=True)
+        for change, proved in zip(some, done.changes, strict=True)
     ]
     hits = [c["hit"] for c in each if c["hit"] is not None]
     seen = [c["seen"] for c in each if c["seen"] is not None]
@@ -177,8 +192,8 @@ def _proof(changes: Sequence[Change], done: HandsProof) -> Proof:
         hit=sum(hits) if hits else None,
         taken_back=all(c["taken_back"] for c in each),
         changes=tuple(each),
-        actions=tuple(asdict(action) for action in done.actions),
-        late=tuple(done.late),
+        actions=tuple(asdict(action) for done in proofs for action in done.actions),
+        late=tuple(sentence for done in proofs for sentence in done.late),
     )
 
 
@@ -188,39 +203,38 @@ def _ports(links: Sequence[Link]) -> tuple[Port, ...]:
 
 def _exposure(
     ground: Ground, counted: Mapping[Port, Any], placebo: bool
-) -> tuple[Aimed | None, Exposure]:
-    """Aim the fault at what the traffic uses, and prove by counters that it is used."""
+) -> tuple[tuple[Aimed, ...], Exposure]:
+    """Aim the faults at what the traffic uses, and prove by counters that it is used."""
     paths, taken = trace(ground)
-    fault = ground.experiment.fault
-    if placebo or fault is None:
-        return None, Exposure(None, "nothing was to be exposed", taken)
-    aimed = aim(fault, ground.driver.fabric, paths)
-    if aimed.element.startswith("rank"):
-        return aimed, Exposure(None, f"{aimed.element} belongs to the measured job", taken)
-    if ground.experiment.exposed == "none":
-        return aimed, Exposure(None, "exposure was not asked for", taken)
-    if aimed.crossing is None:
-        sentence = f"not exposed: the traffic avoids {aimed.element}; it crosses " + (
-            "; ".join(taken) or "no link"
-        )
-        return aimed, Exposure(False, sentence, taken)
-    ports = aimed.crossing.link.ports
+    if placebo or not ground.experiment.faults:
+        return (), Exposure(None, "nothing was to be exposed", taken)
+    aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
+    if all(aimed.element.startswith("rank") for aimed in aims):
+        return aims, Exposure(None, f"{aims[0].element} belongs to the measured job", taken)
+    crossed = [aimed.crossing for aimed in aims if aimed.crossing is not None]
+    if not crossed:
+        avoided = ", ".join(aimed.element for aimed in aims)
+        crosses = "; ".join(taken) or "no link"
+        sentence = f"not exposed: the traffic avoids {avoided}; it takes {crosses}"
+        return aims, Exposure(False, sentence, taken)
+    ports = _ports([crossing.link for crossing in crossed])
     now = ground.tracer.counters(ports)
     packets = {port.id: now[port].tx_packets - counted[port].tx_packets for port in ports}
-    sent = packets[aimed.crossing.link.port_of(aimed.crossing.source).id]
+    crossing = crossed[0]
+    sent = packets[crossing.link.port_of(crossing.source).id]
     least = max(10, int(50 * ground.experiment.phases.calm.s))
     if sent < least:
         sentence = (
-            f"not exposed: the path leads over {aimed.crossing}, but only {sent} packets went "
-            f"that way in calm (at least {least} expected)"
+            f"not exposed: the path leads over {crossing}, but only {sent} packets went that way "
+            f"in calm (at least {least} expected)"
         )
-        return aimed, Exposure(False, sentence, taken, packets)
-    return aimed, Exposure(True, f"{sent} packets crossed {aimed.crossing} in calm", taken, packets)
+        return aims, Exposure(False, sentence, taken, packets)
+    return aims, Exposure(True, f"{sent} packets crossed {crossing} in calm", taken, packets)
 
 
 def trace(ground: Ground) -> tuple[list[tuple[Crossing, ...]], tuple[str, ...]]:
     """Links that the exposed probe's streams cross, and the same as text."""
-    label = ground.experiment.exposed
+    label = ground.experiment.exposed or "none"
     probe = ground.observer.probes.get(label)
     if not isinstance(probe, Traffic):
         return [], ()

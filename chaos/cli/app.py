@@ -1,0 +1,61 @@
+"""The command line's tree and what every verb shares."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from chaos.comparability import commit
+
+app = typer.Typer(
+    name="railbreak",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "Exit status: 0 pass, 1 fail, 2 inconclusive; 3 wrong spec or command line, 4 capability "
+        "missing, 5 fabric trouble, 6 blocked before the fault, 7 fault not in force, "
+        "8 [bold]still in force[/] (see railbreak undo), 130 interrupted."
+    ),
+)
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def print_json(data: Any) -> None:
+    """Plain JSON on standard output, nothing else."""
+    typer.echo(json.dumps(data, indent=1, default=str))
+
+
+def _version(value: bool) -> None:
+    if value:
+        head = commit()
+        at = f" ({head['id'][:12]}{', dirty' if head['dirty'] else ''})" if head["id"] else ""
+        typer.echo(f"railbreak {head['version'] or 'unknown'}{at}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Break an AI training fabric on purpose, measure what the collective job feels, and judge it.
+
+    Start with [bold]railbreak demo[/]: a routed leaf-spine fabric on this machine, a
+    torch.distributed job across it, a link that breaks, a verdict, a page. Then
+    [bold]railbreak plan EXPERIMENT[/] shows every command of an experiment without touching
+    anything, and [bold]railbreak run EXPERIMENT[/] runs it.
+    """
+
+
+from chaos.cli import catalogue, fabrics, healing, runs  # noqa: E402 - verbs register themselves
+
+__all__ = ["app", "catalogue", "fabrics", "healing", "runs"]

@@ -1,0 +1,211 @@
+"""`doctor`, `up`, `down`, `show`, `exec`: a fabric and this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.columns import Columns
+from rich.panel import Panel
+from rich.table import Table
+
+from chaos import topology
+from chaos.cli.app import Json, app, err, out, print_json
+from chaos.cli.runner import drive
+from chaos.doctor import examine
+from chaos.drivers.netns import NetnsDriver
+from chaos.errors import FabricError, SpecError, near
+from chaos.fabric import Fabric
+from chaos.shipped import fabric_names
+
+FabricName = Annotated[
+    str, typer.Argument(metavar="FABRIC", help="A *.clab.yml file, or the name of a shipped one.")
+]
+Instance = Annotated[
+    str,
+    typer.Option("--on", metavar="INSTANCE", help="Which running fabric; default: the only one."),
+]
+
+
+@app.command(rich_help_panel="Start here")
+def doctor(json: Json = False) -> None:
+    """Say what this machine can do; for what it cannot, why, and the cure."""
+    found = examine()
+    if json:
+        print_json(
+            [{"name": c.name, "here": c.here, "reason": c.reason, "cure": c.cure} for c in found]
+        )
+    else:
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "capability", "why not", "cure"):
+            table.add_column(column)
+        for c in found:
+            mark = "[green]yes[/]" if c.here else "[red]no[/]"
+            table.add_row(mark, c.name, c.reason, c.cure)
+        out.print(table)
+    needed = {"linux", "root", "netns", "nft", "frr"}
+    raise typer.Exit(4 if any(c.name in needed and not c.here for c in found) else 0)
+
+
+@app.command(rich_help_panel="Fabrics")
+def up(
+    fabric: FabricName,
+    name: Annotated[str, typer.Option(help="Name of this instance; default: the lab's.")] = "",
+    json: Json = False,
+) -> None:
+    """Bring a fabric up on this machine, wait until it forwards, and leave it running.
+
+    Every link, namespace and daemon is made inside a folder of its own under /run/railbreak; a
+    second copy of the same fabric gets a name of its own. Take it down with [bold]down[/].
+    """
+    plan = topology.load(fabric)
+    driver = drive(_up(plan, name))
+    if json:
+        print_json(
+            {
+                "instance": driver.instance,
+                "fabric": plan.name,
+                "folder": str(driver.folder),
+                "namespaces": dict(driver.namespaces()),
+                "addresses": dict(driver.addresses()),
+            }
+        )
+        return
+    out.print(f"[green]up[/] {driver.instance}: {len(plan.nodes)} nodes, {len(plan.links)} links")
+    host = next(iter(driver.addresses()), next(iter(plan.nodes)))
+    out.print(f"look:  railbreak exec {host} -- ip addr", style="dim")
+    out.print(
+        f"break: railbreak inject {driver.instance} link_down link={plan.links[0].id} "
+        f"mode=carrier --for 5s",
+        style="dim",
+    )
+    out.print(f"down:  railbreak down {driver.instance}", style="dim")
+
+
+async def _up(plan: Fabric, name: str) -> NetnsDriver:
+    progress = _progress()
+    driver = await NetnsDriver.up(plan, instance=name or None, progress=progress, linger=True)
+    try:
+        progress("waiting until the kernel forwards everywhere")
+        await driver.wait_ready()
+        for finding in (await driver.audit()).findings:
+            err.print(f"audit: {finding}", style="yellow")
+    except BaseException:
+        await driver.down()
+        raise
+    return driver
+
+
+def _progress() -> Any:
+    return lambda text: err.print(f"  {text}", style="dim")
+
+
+@app.command(rich_help_panel="Fabrics")
+def down(
+    instance: Annotated[str, typer.Argument(help="Instance or fabric name.")] = "",
+    every: Annotated[bool, typer.Option("--all", help="Every fabric of ours here.")] = False,
+) -> None:
+    """Take a running fabric down: everything we made, and nothing else."""
+    if every == bool(instance):
+        raise SpecError("name one instance, or give --all")
+    running = NetnsDriver.running()
+    chosen = [one.instance for one in running] if every else [pick(instance)]
+    for one in chosen:
+        drive(_down(one))
+        out.print(f"[green]down[/] {one}")
+    if not chosen:
+        out.print("nothing is up")
+
+
+async def _down(instance: str) -> None:
+    await (await NetnsDriver.attach(instance)).down()
+
+
+def pick(name: str = "") -> str:
+    """The running instance called `name` (instance, fabric name, or file); the only one for none.
+
+    Raises:
+        FabricError: none, or more than one; the message lists what runs.
+    """
+    running = [one for one in NetnsDriver.running() if one.alive]
+    names = [one.instance for one in running]
+    if not name:
+        if len(names) == 1:
+            return names[0]
+        listed = f"running: {', '.join(names)}" if names else "nothing is up"
+        raise FabricError(f"name the fabric with --on; {listed}")
+    if name in names:
+        return name
+    matching = [one.instance for one in running if one.fabric == name]
+    if not matching and name.endswith((".yml", ".yaml")):
+        wanted = topology.load(name).name
+        matching = [one.instance for one in running if one.fabric == wanted]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise FabricError(f"{name!r} runs {len(matching)} times: {', '.join(matching)}; name one")
+    cure = f"railbreak up {name}" if name in fabric_names() else near(name, names)
+    raise FabricError(f"no fabric {name!r} is running; {cure}")
+
+
+@app.command(rich_help_panel="Look")
+def show(fabric: FabricName, json: Json = False) -> None:
+    """Show a fabric: nodes by role, links with their ids, what was ignored and why.
+
+    With --json: the resolved lab, every inherited field in place, as Containerlab resolves it.
+    """
+    lab = topology.load_lab(fabric)
+    if json:
+        print_json(topology.lab_json(lab))
+        return
+    plan = topology.to_fabric(lab)
+    out.print(f"[bold]{plan.name}[/]  {len(plan.nodes)} nodes, {len(plan.links)} links")
+    for role in sorted(plan.roles, key=_tier):
+        boxes = [_box(plan, node.name) for node in plan.with_role(role)]
+        out.print(Columns(boxes, title=f"[dim]{role}[/]", align="center", padding=(0, 1)))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("link", style="bold")
+    table.add_column("roles")
+    table.add_column("mtu", justify="right")
+    for link in plan.links:
+        roles = "--".join(plan.nodes[port.node].role for port in link.ports)
+        table.add_row(link.id, roles, str(link.mtu))
+    out.print(table)
+    for warning in lab.warnings:
+        err.print(f"ignored: {warning}", style="yellow")
+
+
+_TIERS = ("superspine", "spine", "leaf", "tor", "router", "bridge")
+
+
+def _tier(role: str) -> int:
+    return _TIERS.index(role) if role in _TIERS else len(_TIERS) + (role == "host")
+
+
+def _box(plan: Fabric, name: str) -> Panel:
+    node = plan.nodes[name]
+    said = [f"{port} {', '.join(addresses)}" for port, addresses in node.addresses.items()]
+    return Panel("\n".join(said) or node.runs, title=f"[bold]{name}[/]", expand=False)
+
+
+@app.command(rich_help_panel="Fabrics", context_settings={"ignore_unknown_options": True})
+def exec(
+    node: Annotated[str, typer.Argument(help="Node of the running fabric.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND…", help="What to run.")],
+    on: Instance = "",
+) -> None:
+    """Run a command in a node of a running fabric; its output and its exit status are ours."""
+    raise typer.Exit(drive(_exec(pick(on), node, command)))
+
+
+async def _exec(instance: str, node: str, command: Sequence[str]) -> int:
+    driver = await NetnsDriver.attach(instance)
+    driver.fabric.node(node)
+    piped = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    done = await driver.exec(node, command, stdin=piped, deadline_s=3600)
+    sys.stdout.buffer.write(done.stdout)
+    sys.stdout.flush()
+    sys.stderr.buffer.write(done.stderr)
+    return done.code

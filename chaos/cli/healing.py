@@ -1,0 +1,196 @@
+"""`inject`, `status`, `undo`, `forget`: break one thing by hand, and the ways back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from chaos import recover, snapshot
+from chaos.aim import aim
+from chaos.change import Change
+from chaos.cli.app import Json, app, err, out, print_json
+from chaos.cli.fabrics import pick
+from chaos.cli.runner import drive
+from chaos.drivers.netns import NetnsDriver
+from chaos.errors import LeftoverError, SpecError
+from chaos.fields import from_words
+from chaos.hands import Hands
+from chaos.plan import as_text
+from chaos.registry import FAULTS, build
+from chaos.registry import load as load_registry
+from chaos.timeline import now_ns
+from chaos.trial import LEAD_NS, place_processes
+from chaos.units import Duration
+
+
+@app.command(rich_help_panel="Break")
+def inject(
+    fabric: Annotated[str, typer.Argument(help="A running fabric: instance, name or file.")],
+    fault: Annotated[str, typer.Argument(help="Name of a fault; see railbreak faults.")],
+    values: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE…")] = None,
+    lasting: Annotated[str, typer.Option("--for", help="How long, such as 5s or 250ms.")] = "5s",
+    seed: Annotated[int, typer.Option(help="Seed of the fault's own randomness.")] = 1,
+    json: Json = False,
+) -> None:
+    """Put one fault on a running fabric for a stated time; show its hits; heal.
+
+    It heals at the end, on Ctrl-C, and when this process dies. Example:
+    [bold]railbreak inject clos-2x4x8 packet_loss link=leaf1:eth1--spine1:eth1 share=10%
+    roce=true --for 5s[/]
+    """
+    load_registry()
+    length = Duration.parse(lasting)
+    if length.ns == 0:
+        raise SpecError("--for must be above 0")
+    made = build(FAULTS, "fault", fault, from_words(FAULTS.get(fault), values or []))
+    said = drive(_inject(pick(fabric), made, length, seed, quiet=json))
+    if json:
+        print_json(said)
+
+
+async def _inject(
+    instance: str, fault: Any, length: Duration, seed: int, *, quiet: bool
+) -> dict[str, Any]:
+    driver = await NetnsDriver.attach(instance)
+    aimed = aim(fault, driver.fabric, ())
+    changes = place_processes(aimed.fault.changes(driver.fabric), driver)
+    before = snapshot.take(driver.namespaces())
+    hands = await Hands.arm(
+        changes,
+        {change.place: driver.resolve(change.place) for change in changes},
+        journal=driver.folder / f"journal-inject-{now_ns()}.jsonl",
+        max_life=Duration(length.ns + 30 * 10**9),
+        log_dir=driver.folder,
+    )
+    try:
+        spans = aimed.fault.schedule(length, random.Random(seed))
+        await hands.start(now_ns() + LEAD_NS, spans)
+        if not quiet:
+            out.print(f"[bold]{as_text(aimed.fault)}[/] on {instance} for {length}")
+        await _watch(hands, changes, quiet=quiet)
+    finally:
+        proof = await hands.heal()
+        await hands.close()
+    residue = await snapshot.settle(driver.namespaces(), before, deadline_s=20.0)
+    left = [c for c in proof.changes if not c.taken_back]
+    if not quiet:
+        out.print(_table(changes, {i: c for i, c in enumerate(proof.changes)}))
+        out.print("[green]healed[/]" if not left else "[red]not healed[/]")
+    for sentence in residue:
+        err.print(f"left behind: {sentence}", style="red")
+    if left:
+        cures = "\n".join(f"  {c.cure}" for c in left)
+        raise LeftoverError(f"{len(left)} changes are still in force; cure:\n{cures}")
+    return {
+        "fault": as_text(aimed.fault),
+        "in_force": all(c.in_force for c in proof.changes),
+        "changes": [
+            {"text": change.describe(), "seen": c.seen, "hit": c.hit, "taken_back": c.taken_back}
+            for change, c in zip(changes, proof.changes, strict=True)
+        ],
+        "residue": list(residue),
+    }
+
+
+async def _watch(hands: Hands, changes: tuple[Change, ...], *, quiet: bool) -> None:
+    waiting = asyncio.ensure_future(hands.wait())
+    try:
+        with Live(console=out, transient=True, auto_refresh=False) as live:
+            while not waiting.done():
+                await asyncio.wait((waiting,), timeout=0.2)
+                if not quiet and out.is_terminal:
+                    live.update(_table(changes, await hands.hits()), refresh=True)
+        await waiting
+    finally:
+        waiting.cancel()
+
+
+def _table(changes: tuple[Change, ...], hits: Mapping[int, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("change", "seen", "hit"):
+        table.add_column(column, justify="left" if column == "change" else "right")
+    for at, change in enumerate(changes):
+        met = hits.get(at)
+        counts = ("", "") if met is None else (_count(met.seen), _count(met.hit))
+        table.add_row(Text(change.describe()), *counts)
+    return table
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+@app.command(rich_help_panel="Heal")
+def status(json: Json = False) -> None:
+    """Say what is up and what is in force, anywhere on this machine. Changes nothing."""
+    running = NetnsDriver.running()
+    standing = recover.in_force()
+    if json:
+        print_json(
+            {
+                "fabrics": [
+                    {"instance": r.instance, "fabric": r.fabric, "alive": r.alive} for r in running
+                ],
+                "in_force": [recover.as_json(one) for one in standing],
+            }
+        )
+    else:
+        for one in running:
+            owner = "" if one.alive else "  [yellow](owner died; railbreak down --all)[/]"
+            out.print(f"up        {one.instance}  ({one.fabric}){owner}")
+        for item in standing:
+            out.print(f"[red]in force[/]  {recover.sentence(item)}")
+        if not running:
+            out.print("no fabric is up")
+        if not standing:
+            out.print("[green]clean[/]: no fault is in force")
+    raise typer.Exit(8 if standing else 0)
+
+
+Journal = Annotated[
+    list[Path] | None, typer.Argument(help="Journal files; default with --all: every one here.")
+]
+
+
+@app.command(rich_help_panel="Heal")
+def undo(
+    journals: Journal = None,
+    every: Annotated[bool, typer.Option("--all", help="Whatever is in force anywhere.")] = False,
+) -> None:
+    """Take back what a journal says is still in force; safe to repeat."""
+    if every == bool(journals):
+        raise SpecError("name journals, or give --all")
+    done = recover.undo(journals or recover.journals())
+    for one in done:
+        style = "red" if one.leftover else "green"
+        out.print(recover.told(one), style=style)
+    if not done:
+        out.print("[green]clean[/]: nothing was in force")
+    left = [one for one in done if one.leftover]
+    if left:
+        cures = "\n".join(f"  {one.cure}" for one in left)
+        raise LeftoverError(f"{len(left)} changes could not be taken back; cure:\n{cures}")
+
+
+@app.command(rich_help_panel="Heal")
+def forget(
+    journals: Annotated[list[Path], typer.Argument(help="Journal files to give up on.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Give up on taking back what a journal says is in force; says what it leaves as it is."""
+    for journal in journals:
+        left = recover.in_force([journal])
+        for item in left:
+            err.print(f"will be left as it is: {recover.sentence(item)}", style="yellow")
+        if left and not yes:
+            typer.confirm(f"Forget {len(left)} changes of {journal}?", abort=True)
+        recover.forget(journal)
+        out.print(f"forgotten: {journal}")

@@ -1,0 +1,293 @@
+"""`demo`, `plan`, `run`, `report`: from an experiment to a page."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from chaos import plan as planning
+from chaos import record as records
+from chaos import topology
+from chaos.cli.app import Json, app, err, out, print_json
+from chaos.cli.fabrics import pick
+from chaos.cli.live import View
+from chaos.cli.runner import drive
+from chaos.drivers.netns import NetnsDriver
+from chaos.errors import SpecError, near
+from chaos.experiment import Experiment, load
+from chaos.fabric import Fabric
+from chaos.judge import Verdict
+from chaos.record import Record
+from chaos.report import junit, page
+from chaos.run import make_folder, rejudge
+from chaos.run import run as run_experiment
+from chaos.shipped import experiment_names, experiment_path
+from chaos.trial import CALM_FOREIGN_PERCENT
+from chaos.units import Percent
+
+STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="An experiment file, or the name of a shipped one."),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder that run folders are made in.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials with the fault.")]
+Placebos = Annotated[int | None, typer.Option(min=0, help="Trials without it.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
+On = Annotated[str, typer.Option("--on", metavar="INSTANCE", help="Run on a fabric that is up.")]
+
+
+def find(name: str) -> Experiment:
+    """An experiment by file or shipped name.
+
+    Raises:
+        SpecError: no such file or name; near names are offered.
+    """
+    if Path(name).exists() or name.endswith((".yml", ".yaml")) or "/" in name:
+        return load(name)
+    path = experiment_path(name)
+    if path is None:
+        raise SpecError(f"no experiment {name!r}; {near(name, experiment_names())}")
+    return load(path)
+
+
+def _with(
+    experiment: Experiment, trials: int | None, placebos: int | None, seed: int | None
+) -> Experiment:
+    given = {"trials": trials, "placebos": placebos, "seed": seed}
+    return replace(experiment, **{key: value for key, value in given.items() if value is not None})
+
+
+@app.command(rich_help_panel="Start here")
+def plan(
+    experiment: ExperimentName,
+    trials: Trials = None,
+    placebos: Placebos = None,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Print every phase and every command of an experiment, in order. Nothing is touched."""
+    chosen = _with(find(experiment), trials, placebos, seed)
+    told = planning.lines(chosen, topology.load(chosen.fabric))
+    if json:
+        print_json({"experiment": chosen.name, "plan": list(told)})
+    else:
+        for line in told:
+            out.print(line, markup=False)
+
+
+@app.command(rich_help_panel="Break")
+def run(
+    experiment: ExperimentName,
+    trials: Trials = None,
+    placebos: Placebos = None,
+    seed: Seed = None,
+    on: On = "",
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the record here.")] = None,
+    junit_file: Annotated[
+        Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
+    ] = None,
+    calm_load: Annotated[
+        str, typer.Option(help="Share of this machine that others may use before calm is not calm.")
+    ] = f"{CALM_FOREIGN_PERCENT:g}%",
+    runs: Out = Path("runs"),
+) -> None:
+    """Run an experiment: calm, storm, heal, after, as often as it says; then judge and report.
+
+    Brings up the fabric that the experiment names and takes it down again, unless --on names one
+    that is up. Exit status: 0 pass, 1 fail, 2 inconclusive. Ctrl-C heals first.
+    """
+    chosen = _with(find(experiment), trials, placebos, seed)
+    share = Percent.parse(calm_load).value
+    raise typer.Exit(_run(chosen, runs, on, json, junit_file, share))
+
+
+@app.command(rich_help_panel="Start here")
+def demo(runs: Out = Path("runs")) -> None:
+    """The first minute: a fabric, a collective job, a broken link, a verdict and a page.
+
+    Runs the shipped experiment remote_link_down with one trial and one placebo on a two-spine,
+    four-leaf, eight-host fabric inside this machine.
+    """
+    chosen = _with(find("remote_link_down"), 1, 1, None)
+    if importlib.util.find_spec("torch") is None:
+        err.print(
+            "torch is not installed: the demo runs without its collective job "
+            "(pip install 'railbreak\\[job]')",
+            style="yellow",
+        )
+        chosen = _without_job(chosen)
+    raise typer.Exit(_run(chosen, runs, "", None, None, CALM_FOREIGN_PERCENT))
+
+
+def _without_job(chosen: Experiment) -> Experiment:
+    probes = {label: p for label, p in chosen.probes.items() if p.name != "collective"}
+    kept = tuple(
+        one for one in chosen.objectives if not str(getattr(one, "measure", "")).startswith("job_")
+    )
+    return replace(chosen, probes=probes, objectives=kept)
+
+
+def _run(
+    chosen: Experiment,
+    runs: Path,
+    on: str,
+    json: Path | None,
+    junit_file: Path | None,
+    calm_load: float,
+) -> int:
+    fabric = topology.load(chosen.fabric)
+    chosen.check(fabric)
+    folder = make_folder(runs, chosen.name)
+    made = drive(_measured(chosen, fabric, folder, on, calm_load))
+    written = _write(made, folder)
+    if json is not None:
+        records.write(made, json)
+    if junit_file is not None:
+        junit_file.write_text(junit(records.to_json(made)))
+    summary(made)
+    out.print(f"report  {written}", style="dim")
+    out.print(f"repeat  {shlex.join(['railbreak', *sys.argv[1:]])}", style="dim")
+    return STATUS[Verdict(made.verdict)]
+
+
+async def _measured(
+    chosen: Experiment, fabric: Fabric, folder: Path, on: str, calm_load: float
+) -> Record:
+    with View(chosen, out) as view:
+        if on:
+            driver = await NetnsDriver.attach(pick(on))
+            return await _trials(chosen, driver, folder, view, calm_load)
+        driver = await NetnsDriver.up(fabric, progress=view.step)
+        try:
+            view.step("waiting until the kernel forwards everywhere")
+            await driver.wait_ready()
+            return await _trials(chosen, driver, folder, view, calm_load)
+        finally:
+            view.step("taking the fabric down")
+            await driver.down()
+
+
+async def _trials(
+    chosen: Experiment, driver: NetnsDriver, folder: Path, view: View, calm_load: float
+) -> Record:
+    command = ["railbreak", *sys.argv[1:]]
+    return await run_experiment(
+        chosen,
+        driver,
+        folder,
+        tell=view.tell,
+        command=command,
+        calm_foreign_percent=calm_load,
+    )
+
+
+def _write(made: Record, folder: Path) -> Path:
+    data = records.to_json(made)
+    (folder / "junit.xml").write_text(junit(data))
+    target = folder / "report.html"
+    target.write_text(page(data))
+    return target
+
+
+_COLOUR = {"pass": "green", "fail": "red", "inconclusive": "yellow", "blocked": "yellow"}
+
+
+def summary(made: Record) -> None:
+    """Trials, findings and verdict on the terminal."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("trial", "what", "proof", "verdict"):
+        table.add_column(column)
+    for trial in made.trials:
+        what = "placebo" if trial.placebo else trial.element
+        proof = "" if trial.placebo else _proof_words(trial.proof)
+        table.add_row(str(trial.number), what, proof, _coloured(trial.verdict))
+    out.print(table)
+    out.print()
+    for finding in made.findings:
+        where = f" [dim](trial {finding.trial})[/]" if finding.trial else ""
+        out.print(f"{_coloured(finding.verdict)}{where} ", end="")
+        out.print(finding.sentence, markup=False)
+    colour = _COLOUR[made.verdict]
+    out.print(f"\n[bold {colour}]{made.verdict.upper()}[/]  {made.experiment['promise']}")
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{_COLOUR.get(verdict, 'white')}]{verdict.upper():12}[/]"
+
+
+def _proof_words(proof: records.Proof) -> str:
+    words = ["in force" if proof.in_force else "NOT in force"]
+    if proof.hit is not None:
+        words.append(f"hit {proof.hit:,}" + (f" of {proof.seen:,}" if proof.seen else ""))
+    words.append("taken back" if proof.taken_back else "NOT taken back")
+    words.append("no residue" if not proof.residue else f"{len(proof.residue)} residues")
+    return ", ".join(words)
+
+
+@app.command(rich_help_panel="Look")
+def report(
+    run: Annotated[str, typer.Argument(help="A run folder or record; default: list them.")] = "",
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Judge again by today's rules and objectives.")
+    ] = False,
+    json: Json = False,
+    runs: Out = Path("runs"),
+) -> None:
+    """List the runs, or rebuild one's page from its record without running anything."""
+    if not run:
+        _list(runs, json)
+        return
+    path = _record_path(run, runs)
+    made = records.read(path)
+    if judge:
+        made = rejudge(made, find(made.experiment["file"] or made.experiment["name"]))
+        records.write(made, path)
+    if json:
+        print_json(records.to_json(made))
+        return
+    summary(made)
+    out.print(f"report  {_write(made, path.parent)}", style="dim")
+
+
+def _record_path(run: str, runs: Path) -> Path:
+    for candidate in (Path(run), Path(run) / "record.json", runs / run / "record.json"):
+        if candidate.is_file():
+            return candidate
+    known = [path.parent.name for path in runs.glob("*/record.json")]
+    raise SpecError(f"no run {run!r}; {near(run, known)}")
+
+
+def _list(runs: Path, json: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    for path in sorted(runs.glob("*/record.json")):
+        try:
+            made = records.read(path)
+        except SpecError as error:
+            err.print(str(error), style="yellow", markup=False)
+            continue
+        rows.append(
+            {
+                "run": path.parent.name,
+                "verdict": made.verdict,
+                "trials": len(made.trials),
+                "promise": made.experiment["promise"],
+            }
+        )
+    if json:
+        print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "verdict", "trials", "promise"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row["run"], _coloured(row["verdict"]), str(row["trials"]), row["promise"])
+    out.print(table if rows else f"no runs in {runs}/")

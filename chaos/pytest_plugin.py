@@ -1,0 +1,285 @@
+"""pytest plugin: `--fabric`, fixtures, and verdicts that stay apart.
+
+fail is a failed test; inconclusive is an *error* with the reason, never a pass and never a silent
+skip; blocked is an error in set-up; a missing capability is a skip with the sentence that names it.
+Measures become JUnit properties. With xdist each worker brings up a fabric of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from chaos.errors import BlockedError, CapabilityError, FabricError, SpecError
+
+if TYPE_CHECKING:
+    from chaos.driver import Driver
+    from chaos.experiment import Experiment
+    from chaos.objectives import Objective
+    from chaos.record import Record
+
+T = TypeVar("T")
+DEFAULT_FABRIC = "clos-2x4x8"
+
+
+class InconclusiveError(Exception):
+    """Neither passed nor failed: the reason is the message."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fabric`, `--trials`, `--runs`, `--calm-load`."""
+    group = parser.getgroup("railbreak")
+    group.addoption(
+        "--fabric",
+        metavar="FILE",
+        help=f"topology file or shipped fabric for the suites (default {DEFAULT_FABRIC})",
+    )
+    group.addoption("--trials", type=int, help="trials with the fault, per suite test")
+    group.addoption("--runs", default="runs", help="folder for run folders (default runs)")
+    group.addoption(
+        "--calm-load",
+        type=float,
+        default=None,
+        metavar="PERCENT",
+        help="share of this machine that others may use before calm is not calm",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "fabric(name): bring up this fabric for the test")
+    config.addinivalue_line("markers", "railbreak: breaks a fabric on purpose; needs root")
+
+
+class _Loop:
+    """One event loop in a thread of its own, so that fixtures of one session share a fabric."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="railbreak", daemon=True)
+        self.thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+class Fabrics:
+    """Fabrics of this session, one per name, brought up when first asked for."""
+
+    def __init__(self) -> None:
+        self._loop = _Loop()
+        self._up: dict[str, Driver | Exception] = {}
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work to its end: the one synchronous face."""
+        return self._loop.call(work)
+
+    def get(self, name: str) -> Driver:
+        """The running fabric of that name; a fabric that once failed stays failed."""
+        if name not in self._up:
+            try:
+                self._up[name] = self.call(self._bring_up(name))
+            except (FabricError, SpecError) as error:
+                self._up[name] = error
+        found = self._up[name]
+        if isinstance(found, CapabilityError):
+            pytest.skip(str(found))
+        if isinstance(found, Exception):
+            raise BlockedError(f"fabric {name}: {found}") from found
+        return found
+
+    @staticmethod
+    async def _bring_up(name: str) -> Driver:
+        from chaos import topology
+        from chaos.drivers.netns import NetnsDriver
+
+        driver = await NetnsDriver.up(topology.load(name))
+        try:
+            await driver.wait_ready()
+        except BaseException:
+            await driver.down()
+            raise
+        return driver
+
+    def close(self) -> None:
+        """Take down every fabric of this session."""
+        for driver in self._up.values():
+            if not isinstance(driver, Exception):
+                self.call(driver.down())
+        self._loop.close()
+
+
+@pytest.fixture(scope="session")
+def railbreak_fabrics() -> Iterator[Fabrics]:
+    """Fabrics of this session; taken down at its end."""
+    fabrics = Fabrics()
+    try:
+        yield fabrics
+    finally:
+        fabrics.close()
+
+
+def _fabric_name(request: pytest.FixtureRequest) -> str:
+    marker = request.node.get_closest_marker("fabric")
+    if marker is not None and (len(marker.args) != 1 or marker.kwargs):
+        raise pytest.UsageError("the marker is written fabric(name): one name or file")
+    chosen = request.config.getoption("--fabric")
+    return str(chosen or (marker.args[0] if marker else DEFAULT_FABRIC))
+
+
+@pytest.fixture
+def fabric(request: pytest.FixtureRequest, railbreak_fabrics: Fabrics) -> Driver:
+    """A fabric that forwards: `--fabric`, else the test's marker, else clos-2x4x8."""
+    return railbreak_fabrics.get(_fabric_name(request))
+
+
+@pytest.fixture
+def flow() -> Callable[..., Any]:
+    """Describe a sequence-numbered UDP flow: `flow("host1", "host8", rate="2 kpps")`."""
+
+    def make(source: str, target: str, **values: Any) -> Any:
+        return _probe("flow", source=source, target=target, **values)
+
+    return make
+
+
+@pytest.fixture
+def job() -> Callable[..., Any]:
+    """Describe a collective job: `job("host1", "host3", op="all_reduce", size="1 MiB")`."""
+
+    def make(*hosts: str, **values: Any) -> Any:
+        return _probe("collective", hosts=list(hosts), **values)
+
+    return make
+
+
+def _probe(name: str, **values: Any) -> Any:
+    from chaos.registry import PROBES, build
+    from chaos.registry import load as load_registry
+
+    load_registry()
+    return build(PROBES, "probe", name, values)
+
+
+@pytest.fixture
+def trial(
+    request: pytest.FixtureRequest,
+    fabric: Driver,
+    railbreak_fabrics: Fabrics,
+    record_property: Callable[[str, object], None],
+) -> Callable[..., Record]:
+    """Run an experiment on the fabric and hold the test to its verdict.
+
+    `trial("local_link_down")` runs a shipped experiment or a file;
+    `trial(fault, probes, objectives, promise=…, …)` one made in Python.
+    """
+
+    def hold(experiment: Any, *parts: Any, **values: Any) -> Record:
+        made = _experiment(request, experiment, parts, values)
+        record = railbreak_fabrics.call(_run(request, made, fabric))
+        for measure in record.measures:
+            record_property(measure.name, measure.value)
+        record_property("verdict", record.verdict)
+        _settle(record)
+        return record
+
+    return hold
+
+
+def _experiment(
+    request: pytest.FixtureRequest, first: Any, parts: tuple[Any, ...], values: dict[str, Any]
+) -> Experiment:
+    from chaos.cli.runs import find
+    from chaos.experiment import Experiment
+
+    if isinstance(first, Experiment):
+        made = first
+    elif isinstance(first, str):
+        made = replace(find(first), **values)
+    else:
+        probes, objectives = parts
+        values.setdefault("promise", (request.node.function.__doc__ or request.node.name).strip())
+        named = {probe.name: probe for probe in probes}
+        made = Experiment(
+            fabric=_fabric_name(request),
+            faults=() if first is None else (first,),
+            probes=named,
+            objectives=tuple(_objective(one) for one in objectives),
+            name=re.sub(r"\W+", "_", request.node.name),
+            **values,
+        )
+    trials = request.config.getoption("--trials")
+    return replace(made, trials=trials) if trials else made
+
+
+def _objective(one: Any) -> Objective:
+    from chaos.objectives import objective
+
+    return objective(one) if isinstance(one, dict) else one  # type: ignore[no-any-return]
+
+
+async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver) -> Record:
+    from chaos import record as records
+    from chaos.report import junit, page
+    from chaos.run import make_folder, run
+    from chaos.trial import CALM_FOREIGN_PERCENT
+
+    made.check(driver.fabric)
+    folder = make_folder(Path(request.config.getoption("--runs")), made.name)
+    load = request.config.getoption("--calm-load")
+    record = await run(
+        made,
+        driver,
+        folder,
+        command=("pytest", request.node.nodeid),
+        calm_foreign_percent=CALM_FOREIGN_PERCENT if load is None else load,
+    )
+    data = records.to_json(record)
+    (folder / "report.html").write_text(page(data))
+    (folder / "junit.xml").write_text(junit(data))
+    return record
+
+
+def _settle(record: Record) -> None:
+    """Fail, inconclusive and pass, each in pytest's own way."""
+    told = "\n".join(
+        f"  {f.verdict.upper()}: {f.sentence}" for f in record.findings if f.verdict != "pass"
+    )
+    if record.verdict == "fail":
+        pytest.fail(f"{record.experiment['promise']}\n{told}", pytrace=False)
+    if record.verdict != "pass":
+        raise InconclusiveError(f"{record.experiment['promise']}\n{told}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Inconclusive and blocked are errors, not failures: they are reported as a broken set-up."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    kinds = (InconclusiveError, BlockedError)
+    if call.excinfo is not None and call.excinfo.errisinstance(kinds):
+        report.longrepr = f"{'BLOCKED' if call.excinfo.errisinstance(BlockedError) else 'INCONCLUSIVE'}: {call.excinfo.value}"
+        report.when = "setup"
+        report.outcome = "failed"
+    if call.excinfo is not None and call.excinfo.errisinstance(CapabilityError):
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (str(path), (line or 0) + 1, f"Skipped: {call.excinfo.value}")

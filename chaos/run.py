@@ -1,0 +1,221 @@
+"""One experiment on one fabric, from the first calm to the record. Told to whoever listens."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from chaos import comparability, plan
+from chaos import record as records
+from chaos.driver import Driver
+from chaos.errors import BlockedError, RailbreakError, SpecError
+from chaos.experiment import Experiment
+from chaos.judge import judge_run, judge_trial
+from chaos.observe import Observer
+from chaos.path import Tracer
+from chaos.record import Record, Trial
+from chaos.trial import CALM_FOREIGN_PERCENT, Ground, run_trial
+
+Tell = Callable[[str, Mapping[str, Any]], None]
+
+
+def make_folder(parent: Path, name: str) -> Path:
+    """A fresh folder for one run, named after experiment and wall clock.
+
+    Raises:
+        BlockedError: it cannot be made; nothing was touched.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        folder = parent / f"{name}-{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise BlockedError(f"run folder {folder} cannot be made: {error.strerror}") from None
+        return folder
+    raise BlockedError(f"too many runs named {name}-{stamp} in {parent}")
+
+
+def logger_for(folder: Path) -> tuple[Any, Callable[[], None]]:
+    """The run's log: JSON lines, one event each; and what closes it."""
+    file = (folder / "log.jsonl").open("a", buffering=1)
+    made = structlog.wrap_logger(
+        structlog.WriteLogger(file),
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.add_log_level,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+    )
+    return made, file.close
+
+
+async def run(
+    experiment: Experiment,
+    driver: Driver,
+    folder: Path,
+    *,
+    tell: Tell = lambda kind, facts: None,
+    command: Sequence[str] = tuple(sys.argv),
+    calm_foreign_percent: float = CALM_FOREIGN_PERCENT,
+) -> Record:
+    """Run every trial of an experiment on a fabric that is up and ready.
+
+    Args:
+        experiment: What is promised and how it is tried.
+        driver: A fabric that forwards.
+        folder: The run's own folder; record, log and journals are left in it.
+        tell: Told of what happens, as it happens (kind, facts).
+        command: What repeats the run.
+        calm_foreign_percent: Share of the machine that others may use in calm.
+
+    Raises:
+        SpecError: the experiment does not fit the fabric.
+        BlockedError: a probe did not start; nothing was broken.
+        RailbreakError: from a fault that could not be brought into force or taken back; the record
+            of the trials so far was written.
+    """
+    log, close_log = logger_for(folder)
+    try:
+        return await _run(experiment, driver, folder, log, tell, command, calm_foreign_percent)
+    finally:
+        close_log()
+
+
+async def _run(
+    experiment: Experiment,
+    driver: Driver,
+    folder: Path,
+    log: Any,
+    tell: Tell,
+    command: Sequence[str],
+    calm_foreign_percent: float,
+) -> Record:
+    def told(kind: str, facts: Mapping[str, Any]) -> None:
+        if kind != "hits.counted":
+            log.info(kind, **facts)
+        tell(kind, facts)
+
+    def heard(label: str, program: str, record: dict[str, Any]) -> None:
+        tell("record.heard", {"label": label, "program": program, "record": record})
+
+    made = Record(
+        experiment=describe(experiment),
+        fabric=describe_fabric(driver),
+        seed=experiment.seed,
+        plan=plan.lines(experiment, driver.fabric, driver.name),
+        comparability=comparability.block(driver.fidelity, command),
+    )
+    observer = Observer(driver, experiment.probes, heard)
+    tracer = Tracer(driver.fabric, driver.namespaces())
+    ground = Ground(experiment, driver, observer, tracer, folder, told, calm_foreign_percent)
+    trials: list[Trial] = []
+    try:
+        told("phase.entered", {"name": "probes", "trial": 0})
+        await observer.start()
+        for slot in plan.slots(experiment):
+            await revive(observer)
+            trial = await run_trial(ground, slot.number, slot.seed, placebo=slot.placebo)
+            trials.append(judge_trial(trial))
+            _keep(folder, replace(made, trials=tuple(trials)), driver)
+            told("trial.judged", {"number": slot.number, "verdict": trials[-1].verdict})
+    except RailbreakError as error:
+        log.error("run.broken_off", error=str(error))
+        _keep(folder, finish(made, experiment, trials), driver)
+        raise
+    finally:
+        await observer.stop()
+        tracer.close()
+    made = finish(made, experiment, trials)
+    _keep(folder, made, driver)
+    told("run.judged", {"verdict": made.verdict})
+    return made
+
+
+async def revive(observer: Observer) -> None:
+    """Start anew the probes that the last trial killed: a dead job is no yardstick."""
+    for label in observer.probes:
+        if observer.ended(label) or _job_over(observer, label):
+            await observer.stop_probe(label)
+            await observer.start_probe(label)
+
+
+def _job_over(observer: Observer, label: str) -> bool:
+    said = [r for some in observer.records(label).values() for r in some]
+    return any(r.get("ev") in ("error", "end") for r in said)
+
+
+def finish(made: Record, experiment: Experiment, trials: Sequence[Trial]) -> Record:
+    """The record with every trial and the judgement over all of them."""
+    findings, combined, verdict = judge_run(experiment.objectives, trials)
+    return replace(
+        made, trials=tuple(trials), findings=findings, measures=combined, verdict=verdict.value
+    )
+
+
+def rejudge(made: Record, experiment: Experiment) -> Record:
+    """Judge a stored record again, by today's rules and objectives; nothing is run.
+
+    Raises:
+        SpecError: the experiment is not the one of the record.
+    """
+    if made.experiment.get("name") != experiment.name:
+        raise SpecError(
+            f"the record is of experiment {made.experiment.get('name')!r}, not {experiment.name!r}"
+        )
+    return finish(made, experiment, [judge_trial(trial) for trial in made.trials])
+
+
+def _keep(folder: Path, made: Record, driver: Driver) -> None:
+    records.write(made, folder / "record.json")
+    for journal in driver.folder.glob(f"journal-{folder.name}-*.jsonl"):
+        with contextlib.suppress(OSError):
+            shutil.copy2(journal, folder / journal.name)
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as plain data for the record."""
+    return {
+        "name": experiment.name,
+        "promise": experiment.promise,
+        "file": experiment.document.file if experiment.document else None,
+        "fabric": experiment.fabric,
+        "faults": [{"name": f.name, "text": plan.as_text(f)} for f in experiment.faults],
+        "probes": {label: plan.as_text(p) for label, p in experiment.probes.items()},
+        "exposed": experiment.exposed,
+        "phases": {
+            item.name: str(getattr(experiment.phases, item.name))
+            for item in fields(experiment.phases)
+        },
+        "trials": experiment.trials,
+        "placebos": experiment.placebos,
+        "max_life": str(experiment.max_life),
+        "objectives": [
+            {"sentence": one.sentence(), "expected": one.expected, "because": one.because}
+            for one in experiment.objectives
+        ],
+    }
+
+
+def describe_fabric(driver: Driver) -> dict[str, Any]:
+    """The fabric as plain data for the record."""
+    fabric = driver.fabric
+    return {
+        "name": fabric.name,
+        "driver": driver.name,
+        "fidelity": driver.fidelity,
+        "instance": driver.instance,
+        "nodes": {node.name: node.role for node in fabric.nodes.values()},
+        "links": [link.id for link in fabric.links],
+        "addresses": dict(driver.addresses()),
+    }
