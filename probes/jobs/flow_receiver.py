@@ -1,0 +1,153 @@
+"""Receives what `flow_sender` sends and records the kernel's own time stamp of every packet.
+
+SO_TIMESTAMPNS stamps a packet when the receiving interface hands it to the stack, by
+CLOCK_REALTIME. It is turned into CLOCK_MONOTONIC by an offset measured anew for every batch; half
+the width of that measurement (some hundred nanoseconds) is its error, recorded as `clock_error`.
+A step of the wall clock shows as a change of offset between batches.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+import zlib
+from pathlib import Path
+
+from chaos.timeline import now_ns
+from probes.jobs.flow_sender import HEADER
+from probes.jobs.lines import Lines, be_punctual
+
+FLUSH_NS = 100_000_000
+BUFFER_BYTES = 32 << 20
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS, _SO_MEMINFO = 33, 35, 55
+_MEMINFO_DROPS = 8
+_STAMP = struct.Struct("=qq")
+
+
+def clock_offset() -> tuple[int, int]:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC, and the error of that, both in ns; best of nine."""
+    found = []
+    for _ in range(9):
+        before = time.monotonic_ns()
+        wall = time.time_ns()
+        after = time.monotonic_ns()
+        found.append(((after - before) // 2 + 1, wall - (before + after) // 2))
+    error, offset = min(found)
+    return offset, error
+
+
+def open_socket(address: str, dport: int) -> socket.socket:
+    """Bound, with a large buffer and kernel time stamps."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    sock.setblocking(False)
+    sock.bind(("", dport))
+    return sock
+
+
+def dropped(sock: socket.socket) -> int:
+    """Packets this socket dropped: buffer full, or a wrong checksum."""
+    info = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+    return int(struct.unpack_from("=I", info, 4 * _MEMINFO_DROPS)[0])
+
+
+def buffer_errors() -> int:
+    """UDP packets this namespace dropped for want of buffer, both families."""
+    total = 0
+    names: list[str] = []
+    for line in Path("/proc/thread-self/net/snmp").read_text().splitlines():
+        if line.startswith("Udp:"):
+            names, values = (names, line.split()) if names else (line.split(), [])
+            total += int(values[names.index("RcvbufErrors")]) if values else 0
+    for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines():
+        if line.startswith("Udp6RcvbufErrors"):
+            total += int(line.split()[1])
+    return total
+
+
+class Receiver:
+    """Takes packets off the socket and prints them in batches."""
+
+    def __init__(self, lines: Lines, sock: socket.socket, token: bytes) -> None:
+        self.lines, self.sock, self.token = lines, sock, token
+        self.offset, self.clock_error = clock_offset()
+        self.slots: list[int] = []
+        self.at: list[int] = []
+        self.base = now_ns()
+        self.total = self.foreign = self.corrupted = 0
+        self.errors_before = buffer_errors()
+
+    def drain(self) -> None:
+        """Everything that waits now."""
+        while True:
+            try:
+                data, found, _, _ = self.sock.recvmsg(2048, 64)
+            except BlockingIOError:
+                return
+            self._one(data, found)
+
+    def _one(self, data: bytes, found: list[tuple[int, int, bytes]]) -> None:
+        if len(data) < HEADER.size or data[:4] != self.token:
+            self.foreign += 1
+            return
+        _, slot, _, check = HEADER.unpack_from(data)
+        if zlib.crc32(data[: HEADER.size - 4]) != check:
+            self.corrupted += 1
+            return
+        seconds, nanoseconds = _STAMP.unpack_from(found[0][2])
+        self.slots.append(slot)
+        self.at.append(seconds * 1_000_000_000 + nanoseconds - self.offset - self.base)
+        self.total += 1
+
+    def flush(self) -> None:
+        """Print the batch and measure the clocks anew."""
+        self.lines.emit(
+            "got",
+            self.base,
+            slots=self.slots,
+            at=self.at,
+            dropped=dropped(self.sock),
+            buffer_errors=buffer_errors() - self.errors_before,
+            clock_offset=self.offset,
+            clock_error=self.clock_error,
+            foreign=self.foreign,
+            corrupted=self.corrupted,
+        )
+        self.slots, self.at = [], []
+        self.offset, self.clock_error = clock_offset()
+        self.base = now_ns()
+
+
+def main() -> None:
+    """Receive until told to stop; what waits then is still taken."""
+    lines = Lines()
+    config = lines.setup().config
+    sock = open_socket(config["address"], int(config["dport"]))
+    realtime = be_punctual()
+    receiver = Receiver(lines, sock, bytes.fromhex(config["token"]))
+    lines.emit(
+        "ready", realtime=realtime, buffer=sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    )
+    while not lines.stopped:
+        ready, _, _ = select.select([sock.fileno(), lines.read_fd], [], [], 0.1)
+        if sock.fileno() in ready:
+            receiver.drain()
+        if lines.read_fd in ready:
+            lines.take()
+        if now_ns() - receiver.base >= FLUSH_NS:
+            receiver.flush()
+    end = now_ns()
+    receiver.drain()
+    receiver.flush()
+    lines.emit("end", end, received=receiver.total)
+
+
+if __name__ == "__main__":
+    main()
