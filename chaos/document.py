@@ -93,7 +93,7 @@ def read(text: str, file: str) -> Document:
             "an alias (*name) is not read here; write the value out", file=file, line=line
         ) from None
     except yaml.YAMLError as error:
-        raise _unreadable(error, file) from None
+        raise _unreadable(error, document) from None
     except RecursionError:
         raise SpecError("nested too deeply to be an experiment", file=file, line=1) from None
     if node is None:
@@ -115,18 +115,22 @@ class _Composer(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _unreadable(error: yaml.YAMLError, file: str) -> SpecError:
+def _unreadable(error: yaml.YAMLError, document: Document) -> SpecError:
     mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        problem = str(getattr(error, "problem", "") or getattr(error, "context", ""))
-        if "expected a single document" in str(error):
-            problem = "one document expected, a second one begins here"
-        elif "\\t" in problem:
-            problem = "a tab cannot indent YAML; use spaces"
-        return SpecError(f"not YAML: {problem}", file=file, line=mark.line + 1)
-    reason = getattr(error, "reason", str(error))
-    position = getattr(error, "position", 0)
-    return SpecError(f"not YAML: {reason} (at character {position})", file=file)
+    if mark is None:  # a character that YAML does not allow
+        position = int(getattr(error, "position", 0))
+        line = document.text.count("\n", 0, position) + 1
+        code = ord(document.text[position])
+        return SpecError(f"not YAML: character U+{code:04X}", file=document.file, line=line)
+    problem = str(getattr(error, "problem", "") or getattr(error, "context", ""))
+    if "expected a single document" in str(error):
+        problem = "one document expected, a second one begins here"
+    elif "\\t" in problem:
+        problem = "a tab cannot indent YAML; use spaces"
+    opened = getattr(error, "context_mark", None)
+    if opened is not None and opened.line != mark.line:
+        problem += f" (in what opens in line {opened.line + 1})"
+    return SpecError(f"not YAML: {problem}", file=document.file, line=mark.line + 1)
 
 
 def _plain(node: Any, at: str, lines: dict[str, int], document: Document) -> Any:

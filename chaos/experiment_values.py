@@ -204,9 +204,9 @@ class Experiment:
             labels = [label for label in self.probes if label.partition("/")[0] == name]
             if len(labels) > 1:
                 raise self.wrong(
-                    f"name the probe whose traffic must cross the fault: one of "
-                    f"{', '.join(labels)}",
-                    "exposed",
+                    f"name as exposed the probe whose traffic must cross the fault: "
+                    f"{' or '.join(labels)}",
+                    "probes",
                 )
             if labels:
                 return labels[0]

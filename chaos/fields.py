@@ -63,9 +63,12 @@ def _unit(wanted: Any, value: Any) -> Any:
     if not isinstance(value, wanted | str | int | float):
         raise SpecError(f"{_a(wanted)} expected, got {shown(value)}")
     try:
-        return wanted.parse(value)
+        made = wanted.parse(value)
     except OverflowError:
-        raise SpecError(f"{_a(wanted)} expected, got {shown(value)}, which is too large") from None
+        made = None
+    if made is None or getattr(made, "value", 0) == float("inf"):
+        raise SpecError(f"{_a(wanted)} expected, got {shown(value)}, which is too large")
+    return made
 
 
 def _a(wanted: Any) -> str:

@@ -284,13 +284,13 @@ def _limit(measure: str, value: Any) -> float:
         return float(convert(float, value))
     end = measure.rpartition("_")[2]
     if end in ("ns", "us", "ms", "s"):
-        return float(Duration.parse(value).ns / {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[end])
+        return float(convert(Duration, value).ns / {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[end])
     if end == "percent":
-        return Percent.parse(value).value
+        return float(convert(Percent, value).value)
     if end == "bytes":
-        return float(Size.parse(value).bytes)
+        return float(convert(Size, value).bytes)
     if end == "pps":
-        return Pps.parse(value).value
+        return float(convert(Pps, value).value)
     raise SpecError(f"a number expected, got {shown(value)}")
 
 
