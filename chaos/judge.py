@@ -12,9 +12,8 @@ The rules (worst finding wins; nothing checked is inconclusive; a crashed judge 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from chaos import measures as compute
 from chaos.objectives import (
@@ -110,8 +109,8 @@ def judge_run(
         try:
             found.append(_judged(objective, counted, trials))
         except Exception as error:  # a crashed judge is doubt, never a pass
-            sentence = f"{objective.sentence()}: the judge crashed: {error!r}"
-            found.append(Finding(sentence, objective.sentence(), Verdict.INCONCLUSIVE))
+            sentence = f"{objective.key}: the judge crashed: {error!r}"
+            found.append(Finding(sentence, objective.key, Verdict.INCONCLUSIVE))
     if not objectives:
         found.append(Finding("no objective was given", "completeness", Verdict.INCONCLUSIVE))
     found += [f for trial in trials for f in trial.findings if f.verdict != Verdict.PASS]
@@ -136,17 +135,8 @@ def _judged(objective: Objective, real: Sequence[Trial], trials: Sequence[Trial]
 
 
 def _finding(objective: Objective, verdict: Verdict, got: str) -> Finding:
-    what = objective.measure if isinstance(objective, Bound) else _WHAT[type(objective)](objective)
-    sentence = f"{what}: expected {objective.expected}, got {got}"
-    return Finding(sentence, objective.sentence(), verdict, objective.because)
-
-
-_WHAT: dict[type[Any], Callable[[Any], str]] = {
-    DetectedBy: lambda objective: f"detected by {objective.detector}",
-    UndetectedBy: lambda objective: objective.sentence(),
-    Named: lambda objective: "first component blamed",
-    FalseAlarms: lambda objective: "false alarms in placebo trials",
-}
+    said = objective.sentence()
+    return Finding(f"{said}, got {got}", said, verdict, objective.because)
 
 
 def _values(name: str, trials: Sequence[Trial]) -> list[Measure]:

@@ -276,7 +276,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = outcome.get_result()
     kinds = (InconclusiveError, BlockedError)
     if call.excinfo is not None and call.excinfo.errisinstance(kinds):
-        report.longrepr = f"{'BLOCKED' if call.excinfo.errisinstance(BlockedError) else 'INCONCLUSIVE'}: {call.excinfo.value}"
+        blocked = call.excinfo.errisinstance(BlockedError)
+        word = "BLOCKED" if blocked else "INCONCLUSIVE"
+        report.longrepr = f"{word}: {call.excinfo.value}"
         report.when = "setup"
         report.outcome = "failed"
     if call.excinfo is not None and call.excinfo.errisinstance(CapabilityError):

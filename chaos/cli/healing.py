@@ -19,9 +19,9 @@ from chaos.change import Change
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.fabrics import pick
 from chaos.cli.runner import drive
+from chaos.cli.words import fields_from
 from chaos.drivers.netns import NetnsDriver
 from chaos.errors import LeftoverError, SpecError
-from chaos.fields import from_words
 from chaos.hands import Hands
 from chaos.plan import as_text
 from chaos.registry import FAULTS, build
@@ -50,7 +50,7 @@ def inject(
     length = Duration.parse(lasting)
     if length.ns == 0:
         raise SpecError("--for must be above 0")
-    made = build(FAULTS, "fault", fault, from_words(FAULTS.get(fault), values or []))
+    made = build(FAULTS, "fault", fault, fields_from(FAULTS.get(fault), values or []))
     said = drive(_inject(pick(fabric), made, length, seed, quiet=json))
     if json:
         print_json(said)

@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# TORCH_INDEX=URL names a package index with a smaller torch (a CPU build); wheels/ is looked at first.
+# RAILBREAK_NO_TORCH=1 leaves torch out: everything but the collective job works without it.
+
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types unit netns suites bench clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/ready ## make .venv with everything in it; install FRR and friends where root
+
+.venv/ready: pyproject.toml .ci/setup
+	@bash .ci/setup
+	@touch .venv/ready
+
+demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
+	@.venv/bin/railbreak demo
+
+test: setup lint types ## every check and every test that this machine can run
+	@$(PY) -m pytest tests chaos faults probes
+	@$(PY) -m pytest suites --trials 1
+
+lint: setup ## ruff
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+
+types: setup ## mypy --strict
+	@.venv/bin/mypy
+
+unit: setup ## the tests that need no root: seconds
+	@$(PY) -m pytest tests/unit tests/contract chaos faults probes -m "not netns and not job"
+
+netns: setup ## the tests on real namespaces
+	@$(PY) -m pytest tests/netns tests/contract -m netns
+
+suites: setup ## the promises, with their full number of trials
+	@$(PY) -m pytest suites
+
+bench: setup ## ratios against peers in one run; see benchmarks/README.md
+	@$(PY) -m benchmarks
+
+clean: ## remove what setup and runs made here
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache runs
