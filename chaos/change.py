@@ -9,12 +9,15 @@ change as netlink and libnftables messages. One test body compares the state tha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import random
+import re
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
-from chaos.errors import SpecError
-from chaos.fabric import Port
+from chaos.errors import SpecError, near
+from chaos.fabric import Fabric, Link, Port
 
 Argv = tuple[str, ...]
 Side = Literal["node", "wire"]
@@ -80,14 +83,26 @@ class Steps:
         undo: Take it back; safe twice, safe when `do` never ran or ran half.
         look: Prints the state the change lives in; exits 0 with or without the change.
         mark: Text that `look` prints exactly while the change is in force.
+        unless: Where it is given, `mark` is empty: text that `look` prints exactly while the
+            change is *not* in force.
         tally: Prints how often it acted; empty where acting cannot be counted.
     """
 
     do: tuple[Argv, ...]
     undo: tuple[Argv, ...]
     look: Argv
-    mark: str
+    mark: str = ""
+    unless: str = ""
     tally: Argv = ()
+
+    def holds(self, looked: str) -> bool:
+        """Whether what a successful `look` printed says that the change is in force.
+
+        Examples:
+            >>> Steps((), (), look=("ip", "link"), unless=",UP").holds("2: eth1: <BROADCAST> mtu")
+            True
+        """
+        return self.unless not in looked if self.unless else self.mark in looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +134,19 @@ class LinkState:
         """One line for plans and journals."""
         return f"{self.place}: " + ("no carrier" if self.place.side == "wire" else "admin down")
 
-    def steps(self, where: Where) -> Steps:
-        """Commands that do the same; routes are put back by the `undo` that the driver saved."""
+    def steps(self, where: Where, put_back: Sequence[Argv] = ()) -> Steps:
+        """Commands that do the same.
+
+        Args:
+            where: The interface.
+            put_back: Commands that restore what the kernel drops (`chaos.saved.Saved.commands`).
+        """
         name = where.ifname
         return Steps(
             do=(("ip", "link", "set", "dev", name, "down"),),
-            undo=(("ip", "link", "set", "dev", name, "up"),),
+            undo=(("ip", "link", "set", "dev", name, "up"), *put_back),
             look=("ip", "-o", "link", "show", "dev", name),
-            mark=" state DOWN ",
+            unless=",UP",
         )
 
 
@@ -141,8 +161,10 @@ class PacketDrop:
             what the node sends; nothing in the node changes.
         table: Name of the nftables table; ours alone, and unique per change in force.
         match: nftables expression that selects packets, such as `udp dport 4791`; empty is all.
-        millionths: Share of the selected packets that is dropped, in parts per million.
-        seed: Where `millionths` is below a million: seed of the pattern of drops.
+        millionths: Share of the selected packets that is dropped, in parts per million: up to
+            5000 any whole number, above that in steps of 100 (0.01 %).
+        seed: Where `millionths` is below a million: seed of the pattern of drops. The n-th
+            selected packet since the change came into force is dropped or not by the seed alone.
     """
 
     kind: ClassVar[str] = "packet_drop"
@@ -157,6 +179,22 @@ class PacketDrop:
             raise SpecError(f"table must be an identifier after railbreak_, got {self.table!r}")
         if not 0 < self.millionths <= 1_000_000:
             raise SpecError(f"drop share must be 1 to 1000000 millionths, got {self.millionths}")
+        if self.millionths > FINE_MILLIONTHS and self.millionths % 100:
+            raise SpecError(
+                f"a drop share above {FINE_MILLIONTHS / 1e4:g} % must be a multiple of 0.01 %, "
+                f"got {self.millionths / 1e4:g} %"
+            )
+
+    def pattern(self) -> tuple[int, tuple[int, ...]]:
+        """The period, and the ordinals within it that are dropped; empty when all are.
+
+        Exactly the asked share of every period is lost, at places the seed picks.
+        """
+        if self.millionths == 1_000_000:
+            return 1, ()
+        period = 1_000_000 if self.millionths <= FINE_MILLIONTHS else 10_000
+        lost = self.millionths * period // 1_000_000
+        return period, tuple(sorted(random.Random(self.seed).sample(range(period), lost)))
 
     def describe(self) -> str:
         """One line for plans and journals."""
@@ -165,11 +203,8 @@ class PacketDrop:
 
     def ruleset(self, ifname: str) -> str:
         """nftables text: counter `seen` before the choice, counter `hit` before the drop."""
-        chance = (
-            ""
-            if self.millionths == 1_000_000
-            else f"numgen random mod 1000000 < {self.millionths} "
-        )
+        period, lost = self.pattern()
+        chosen = f"numgen inc mod {period} {{ {', '.join(map(str, lost))} }} " if lost else ""
         match = f"{self.match} " if self.match else ""
         return "\n".join(
             (
@@ -179,7 +214,7 @@ class PacketDrop:
                 "  chain ingress {",
                 f"    type filter hook ingress device {ifname} priority -500; policy accept;",
                 f"    {match}counter name seen",
-                f"    {match}{chance}counter name hit drop",
+                f"    {match}{chosen}counter name hit drop",
                 "  }",
                 "}",
                 "",
@@ -213,13 +248,16 @@ class ProcessSignal:
     def steps(self, where: Where) -> Steps:
         """The same through `kill`; `look` prints the state letter of the process."""
         pid = str(where.pid)
+        look = ("ps", "-o", "pid=,stat=", "-p", f"{pid},1")  # 1 is always there, so ps exits 0
+        if self.signal == "KILL":
+            return Steps(do=(("kill", "-KILL", pid),), undo=(), look=look, unless=f" {pid} ")
         return Steps(
-            do=(("kill", f"-{self.signal}", pid),),
-            undo=(("kill", "-CONT", pid),) if self.signal == "STOP" else (),
-            look=("ps", "-o", "stat=", "-p", pid),
-            mark="T" if self.signal == "STOP" else "",
+            do=(("kill", "-STOP", pid),), undo=(("kill", "-CONT", pid),), look=look, mark=f"{pid} T"
         )
 
+
+#: Up to this share a drop pattern is a million packets long, above it ten thousand.
+FINE_MILLIONTHS = 5_000
 
 Change = LinkState | PacketDrop | ProcessSignal
 KINDS: dict[str, type[LinkState] | type[PacketDrop] | type[ProcessSignal]] = {
@@ -253,3 +291,48 @@ def identity(change: Change) -> str:
     """Two changes with one identity could not be told apart when taking them back."""
     table = change.table if isinstance(change, PacketDrop) else ""
     return json.dumps([change.kind, asdict(change.place), table])
+
+
+def aimed(fabric: Fabric, link: str, end: str) -> tuple[Link, tuple[Port, ...]]:
+    """The link and the ends that a fault's fields `link` and `end` mean.
+
+    Args:
+        fabric: What exists.
+        link: Selector of exactly one link.
+        end: `both`, a node name, or a port id (for a link from a node to itself).
+
+    Raises:
+        SpecError: an `in-use` selector, or `near` or `far`, was not yet replaced by what it stands
+            for; no such link; no such end.
+    """
+    if link.split()[:1] == ["in-use"]:
+        raise SpecError(
+            f"link {link!r} stands for an element that the measured traffic crosses; it is known "
+            "only on a running fabric (name a link to plan without one)",
+            field="link",
+        )
+    if end in ("near", "far"):
+        raise SpecError(
+            f"end {end!r} is relative to the measured traffic; it is known only on a running "
+            "fabric (name a node to plan without one)",
+            field="end",
+        )
+    found = fabric.link(link)
+    if end == "both":
+        return found, found.ports
+    for port in found.ports:
+        if end in (port.node, port.id):
+            return found, (port,)
+    known = ("both", "near", "far", *found.nodes)
+    raise SpecError(f"link {found.id} has no end {end!r}; {near(end, known)}", field="end")
+
+
+def table_name(fault: str, place: Place, *values: object) -> str:
+    """A table name that no other fault, place or value shares, readable in `nft list tables`.
+
+    Examples:
+        >>> table_name("packet_loss", Place("leaf1", "eth1"), "1 %")
+        'railbreak_packet_loss_leaf1_eth1_2d3b3a2c'
+    """
+    told = re.sub(r"[^A-Za-z0-9]+", "_", f"{fault}_{place.node}_{place.port}")[:64]
+    return f"railbreak_{told}_{zlib.crc32(repr((fault, place, values)).encode()):08x}"

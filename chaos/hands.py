@@ -1,0 +1,379 @@
+"""The owner's side of the injector: arm, start, wait, heal, and the proof of what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self
+
+import chaos
+from chaos import recover
+from chaos.change import Change, Hits, Place, Where, identity, to_json
+from chaos.errors import (
+    ApplyError,
+    BlockedError,
+    CapabilityError,
+    FabricError,
+    RailbreakError,
+    SpecError,
+)
+from chaos.registry import InForce
+from chaos.timeline import Moment
+from chaos.units import Duration
+
+LATE_NS = 1_000_000  # an action this much after its planned instant is reported
+_KINDS: dict[str, type[RailbreakError]] = {
+    kind.__name__: kind
+    for kind in (ApplyError, BlockedError, CapabilityError, FabricError, SpecError)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One change brought into force or taken back, with its times in CLOCK_MONOTONIC ns.
+
+    Attributes:
+        planned_ns: When it was due; equal to `before_ns` where healing came unplanned.
+        before_ns: Just before the kernel was asked.
+        acknowledged_ns: When the kernel had answered.
+        kind: `do` or `undo`.
+        change: Index of the change.
+    """
+
+    planned_ns: int
+    before_ns: int
+    acknowledged_ns: int
+    kind: Literal["do", "undo"]
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeProof:
+    """What is known of one change.
+
+    Attributes:
+        change: What.
+        in_force: It was seen in force, by a successful answer.
+        seen: Packets or times it was met; None where unknown.
+        hit: Packets or times it acted; None where unknown.
+        taken_back: It was seen to be gone.
+        leftover: The commands that take it back by hand; empty when it is gone.
+    """
+
+    change: Change
+    in_force: bool
+    seen: int | None
+    hit: int | None
+    taken_back: bool
+    leftover: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What really happened, per change and per action.
+
+    Attributes:
+        changes: In the order they were armed.
+        actions: In the order they were done.
+        event: First `do`, from before it was asked to its acknowledgement; None if none was done.
+        healed: Last `undo`, likewise.
+        late: A sentence per action that came late.
+        trouble: Sentences about anything else that went wrong.
+    """
+
+    changes: tuple[ChangeProof, ...]
+    actions: tuple[Action, ...]
+    event: Moment | None
+    healed: Moment | None
+    late: tuple[str, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def in_force(self) -> bool:
+        """Every change was seen in force."""
+        return all(one.in_force for one in self.changes)
+
+    @property
+    def taken_back(self) -> bool:
+        """Every change was seen to be gone."""
+        return all(one.taken_back for one in self.changes)
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """A sentence with its cure per change that is still in force."""
+        return tuple(
+            f"{one.change.describe()}: still in force; cure: {one.leftover}"
+            for one in self.changes
+            if not one.taken_back
+        )
+
+
+class Hands:
+    """Holds changes through an injector process that heals even when this process dies.
+
+    Examples:
+        hands = await Hands.arm(changes, wheres, journal=…, max_life=…, log_dir=…)
+        await hands.start(now_ns() + 50_000_000, fault.schedule(storm, rng))
+        await hands.wait()
+        proof = await hands.heal()
+        await hands.close()
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, changes: Sequence[Change], journal: Path
+    ) -> None:
+        self.changes = tuple(changes)
+        self.journal = journal
+        self.fifo = False
+        self._process = process
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._done = asyncio.Event()
+        self._failure: RailbreakError | None = None
+        self._actions: list[Action] = []
+        self._healed: dict[str, Any] | None = None
+        self._proof: Proof | None = None
+        self._turn = asyncio.Lock()
+        self._reader = asyncio.create_task(self._read(), name="injector")
+
+    @classmethod
+    async def arm(
+        cls,
+        changes: Sequence[Change],
+        wheres: Mapping[Place, Where],
+        *,
+        journal: Path,
+        max_life: Duration,
+        log_dir: Path,
+    ) -> Self:
+        """Start an injector and make everything ready; nothing is changed yet.
+
+        Args:
+            changes: What, in order.
+            wheres: Every place of the changes, resolved.
+            journal: Write-ahead journal; lines are appended.
+            max_life: The changes are taken back this long after the start of their schedule, come
+                what may.
+            log_dir: Folder for `injector.log`.
+
+        Raises:
+            SpecError: two changes could not be told apart when taking them back.
+            BlockedError: the journal cannot be written, or a change is in force already.
+            ApplyError: a change cannot be made.
+            FabricError: a place is gone.
+        """
+        _distinct(changes)
+        missing = [str(one.place) for one in changes if one.place not in wheres]
+        if missing:
+            raise FabricError(f"no such place on the running fabric: {', '.join(missing)}")
+        hands = cls(await _spawn(await asyncio.to_thread(_log, log_dir)), changes, journal)
+        try:
+            ready = await hands._ask(
+                cmd="arm",
+                changes=[to_json(one) for one in changes],
+                wheres=[asdict(wheres[one.place]) for one in changes],
+                journal=str(journal),
+                max_life_ns=max_life.ns,
+            )
+        except BaseException:
+            await hands.close()
+            raise
+        hands.fifo = bool(ready["fifo"])
+        return hands
+
+    @property
+    def pid(self) -> int:
+        """Process id of the injector."""
+        return self._process.pid
+
+    async def start(self, t0_ns: int, spans: Sequence[InForce]) -> None:
+        """Hand over the schedule, relative to `t0_ns`; returns at once.
+
+        Raises:
+            BlockedError: it would outlast the maximum life, or everything was healed already.
+        """
+        await self._ask(
+            cmd="start", t0_ns=t0_ns, spans=[(one.start_ns, one.end_ns) for one in spans]
+        )
+
+    async def hits(self) -> dict[int, Hits]:
+        """How often each change acted so far, by index."""
+        answer = await self._ask(cmd="hits")
+        return {at: Hits(*pair) for at, pair in enumerate(answer["hits"])}
+
+    async def wait(self) -> None:
+        """Return when the last span has ended.
+
+        Raises:
+            ApplyError: a change did not come into force; everything was taken back.
+            FabricError: the injector ended before the schedule did.
+        """
+        await self._done.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def heal(self) -> Proof:
+        """Take back what is still in force, see that it is gone, and prove it; repeatable."""
+        if self._proof is None:
+            with contextlib.suppress(FabricError):
+                await self._ask(cmd="heal")
+            self._proof = await self._prove()
+        return self._proof
+
+    async def close(self) -> None:
+        """Heal if that is not done, and end the injector."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await self._process.stdin.wait_closed()
+        await self._process.wait()
+        await self._reader
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def _ask(self, **command: Any) -> dict[str, Any]:
+        """Send one command; its answer."""
+        assert self._process.stdin is not None
+        async with self._turn:
+            if self._process.returncode is None and not self._reader.done():
+                with contextlib.suppress(ConnectionError):
+                    self._process.stdin.write(json.dumps(command).encode() + b"\n")
+                    await self._process.stdin.drain()
+            answer = await self._answers.get()
+        if answer["ev"] == "refused":
+            raise _KINDS.get(answer["kind"], FabricError)(answer["message"])
+        if answer["ev"] == "ended":
+            self._answers.put_nowait(answer)  # so is every later question answered
+            raise FabricError(answer["message"])
+        return answer
+
+    async def _read(self) -> None:
+        """Sort what the injector says until it ends."""
+        assert self._process.stdout is not None
+        async for raw in self._process.stdout:
+            said = json.loads(raw)
+            match said["ev"]:
+                case "action":
+                    self._actions.append(
+                        Action(
+                            said["planned"],
+                            said["before"],
+                            said["after"],
+                            said["kind"],
+                            said["change"],
+                        )
+                    )
+                case "done":
+                    self._done.set()
+                case "failed":
+                    self._failure = ApplyError(f"{said['message']}; everything was taken back")
+                    self._done.set()
+                case "healed":
+                    self._healed = said
+                case _:
+                    self._answers.put_nowait(said)
+        why = (self._healed or {}).get("why") or "it died"
+        message = f"the injector ended: {why}"
+        if not self._done.is_set():
+            self._failure = FabricError(message)
+            self._done.set()
+        self._answers.put_nowait({"ev": "ended", "message": message})
+
+    async def _prove(self) -> Proof:
+        told: dict[str, Any] | None = self._healed
+        trouble: list[str] = []
+        if told is None:
+            told, trouble = await self._recovered()
+        actions = tuple(self._actions)
+        proofs = tuple(
+            ChangeProof(
+                change,
+                one["in_force"],
+                seen=one["hits"][0],
+                hit=one["hits"][1],
+                taken_back=one["taken_back"],
+                leftover=one["cure"],
+            )
+            for change, one in zip(self.changes, told["changes"], strict=True)
+        )
+        return Proof(
+            changes=proofs,
+            actions=actions,
+            event=next((_moment(one) for one in actions if one.kind == "do"), None),
+            healed=next((_moment(one) for one in reversed(actions) if one.kind == "undo"), None),
+            late=tuple(_late(one, self.changes) for one in actions if _lateness(one) > LATE_NS),
+            trouble=(*trouble, *told["trouble"]),
+        )
+
+    async def _recovered(self) -> tuple[dict[str, Any], list[str]]:
+        """The injector died without healing: take back what the journal says, in its place."""
+        found = await asyncio.to_thread(recover.undo, [self.journal])
+        left = {one.entry.change: one for one in found if one.outcome == "leftover"}
+        begun = {self.changes[one.change] for one in self._actions if one.kind == "do"}
+        changes = [
+            {
+                "in_force": one in begun,
+                "hits": [None, None],
+                "taken_back": one not in left,
+                "cure": left[one].entry.cure if one in left else "",
+            }
+            for one in self.changes
+        ]
+        sentence = "the injector died before it healed; the journal was replayed in its place"
+        return {"changes": changes, "trouble": []}, [sentence]
+
+
+def _distinct(changes: Sequence[Change]) -> None:
+    known: dict[str, Change] = {}
+    for one in changes:
+        other = known.setdefault(identity(one), one)
+        if other is not one:
+            raise SpecError(
+                f"two changes could not be told apart when taking them back: "
+                f"{other.describe()} and {one.describe()}"
+            )
+
+
+def _log(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / "injector.log").open("ab")
+
+
+async def _spawn(log: BinaryIO) -> asyncio.subprocess.Process:
+    root = str(Path(chaos.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    with log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "chaos.injector",
+            str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,
+            limit=1 << 24,
+        )
+
+
+def _moment(action: Action) -> Moment:
+    return Moment(action.before_ns, action.acknowledged_ns)
+
+
+def _lateness(action: Action) -> int:
+    return action.before_ns - action.planned_ns
+
+
+def _late(action: Action, changes: Sequence[Change]) -> str:
+    what = "brought into force" if action.kind == "do" else "taken back"
+    return f"{changes[action.change].describe()}: {what} {_lateness(action) / 1e6:.1f} ms late"

@@ -1,0 +1,210 @@
+"""Takes back what journals say is open, when whoever held it is gone; tells what is in force.
+
+Journals lie under `$RAILBREAK_STATE` (`/run/railbreak`), one folder per running fabric.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from chaos.change import ProcessSignal
+from chaos.errors import FabricError, RailbreakError
+from chaos.journal import Entry, Journal, boot_id, open_changes
+from chaos.native import build, process_state
+from chaos.netns import inode
+
+HEALS_WITHIN_MS = 10_000  # how long a living injector may take when asked to heal
+
+Outcome = Literal["taken_back", "gone", "leftover", "forgotten"]
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What became of one open change.
+
+    Attributes:
+        entry: The change as the journal has it.
+        outcome: `gone`: its namespace, process or boot is no more, and the change with it.
+        reason: A sentence.
+    """
+
+    entry: Entry
+    outcome: Outcome
+    reason: str
+
+    @property
+    def cure(self) -> str:
+        """Commands that take a leftover back by hand; empty when nothing is left."""
+        return self.entry.cure if self.outcome in ("leftover", "forgotten") else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One open change, as it is now.
+
+    Attributes:
+        entry: The change as the journal has it.
+        in_force: What the machine says; None where it cannot be told.
+        held: A living injector holds it and will take it back.
+        reason: A sentence where `in_force` is None or the place is gone; else empty.
+    """
+
+    entry: Entry
+    in_force: bool | None
+    held: bool
+    reason: str = ""
+
+
+def state_folder() -> Path:
+    """Where running fabrics keep their state."""
+    return Path(os.environ.get("RAILBREAK_STATE", "/run/railbreak"))
+
+
+def journals(folder: Path | None = None) -> tuple[Path, ...]:
+    """Every journal of every fabric on this machine."""
+    return tuple(sorted((folder or state_folder()).glob("*/journal*.jsonl")))
+
+
+def undo(paths: Iterable[Path]) -> list[Undone]:
+    """Take back every open change of these journals, the last first; repeatable.
+
+    A living injector is asked to heal first, so that nothing is undone behind its back.
+
+    Raises:
+        SpecError: a journal cannot be read.
+    """
+    found: list[Undone] = []
+    for path in paths:
+        for owner in {entry.owner for entry in open_changes(path)}:
+            _ask_to_heal(owner)
+        found += _undo_one(path)
+    return found
+
+
+def _undo_one(path: Path) -> list[Undone]:
+    left = [*reversed(open_changes(path))]
+    if not left:
+        return []
+    found: list[Undone] = []
+    for attempt in range(3):  # a route may need what a later one puts back
+        found = [one for one in found if one.outcome != "leftover"]
+        results = [_take_back(entry) for entry in left]
+        left = [one.entry for one in results if one.outcome == "leftover"]
+        found += results
+        if not left or attempt == 2:
+            break
+    _write_down(path, found)
+    return found
+
+
+def _write_down(path: Path, found: Sequence[Undone]) -> None:
+    journal = Journal(path)
+    try:
+        for one in found:
+            journal.note(one.outcome, one.entry.id, by="recover", reason=one.reason)
+    finally:
+        journal.close()
+
+
+def _ask_to_heal(owner: tuple[int, int]) -> None:
+    """SIGTERM to a living injector, then wait for its end."""
+    if not _alive(owner):
+        return
+    try:
+        fd = os.pidfd_open(owner[0])
+    except ProcessLookupError:
+        return
+    try:
+        if process_state(owner[0])[1] == owner[1]:
+            signal.pidfd_send_signal(fd, signal.SIGTERM)
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(HEALS_WITHIN_MS)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def _alive(owner: tuple[int, int]) -> bool:
+    state, started = process_state(owner[0])
+    return started == owner[1] and state not in ("", "Z")
+
+
+def _gone(entry: Entry) -> str:
+    """Why nothing of the change can be left; empty when something may be."""
+    if entry.boot != boot_id():
+        return "the machine was restarted since"
+    where = entry.where
+    if isinstance(entry.change, ProcessSignal):
+        state, started = process_state(where.pid)
+        if started != where.started or state == "Z":
+            return f"process {where.pid} has ended"
+        return ""
+    if inode(where.netns) != where.inode:
+        return f"network namespace {where.netns} is no more"
+    return ""
+
+
+def _take_back(entry: Entry) -> Undone:
+    gone = _gone(entry)
+    if gone:
+        return Undone(entry, "gone", gone)
+    try:
+        native = build(entry.change, entry.where, entry.saved)
+    except RailbreakError as error:
+        return Undone(entry, "leftover", str(error))
+    try:
+        refused = native.undo()
+        if refused or (native.in_force() and not native.lasting):
+            return Undone(entry, "leftover", "; ".join(refused) or "undone, yet still in force")
+        return Undone(entry, "taken_back", "taken back")
+    except FabricError as error:
+        return Undone(entry, "leftover", str(error))
+    finally:
+        native.close()
+
+
+def forget(path: Path) -> list[Undone]:
+    """Give up on every open change of a journal; what may be left behind, with its cure.
+
+    Nothing on the machine is touched.
+    """
+    found = [
+        Undone(one, "forgotten", "given up on; it may be in force") for one in open_changes(path)
+    ]
+    _write_down(path, found)
+    return found
+
+
+def in_force(paths: Iterable[Path] | None = None) -> list[Status]:
+    """Every open change on this machine, and whether it is in force now.
+
+    Args:
+        paths: Journals; all of `journals()` by default.
+    """
+    wanted = journals() if paths is None else paths
+    return [_status(entry) for path in wanted for entry in open_changes(path)]
+
+
+def _status(entry: Entry) -> Status:
+    held = _alive(entry.owner)
+    gone = _gone(entry)
+    if gone:
+        return Status(entry, False, held, gone)
+    try:
+        native = build(entry.change, entry.where, entry.saved)
+    except RailbreakError as error:
+        return Status(entry, None, held, str(error))
+    try:
+        return Status(entry, native.in_force(), held)
+    except FabricError as error:
+        return Status(entry, None, held, str(error))
+    finally:
+        native.close()
