@@ -198,7 +198,7 @@ def trial(
         for measure in record.measures:
             record_property(measure.name, measure.value)
         record_property("verdict", record.verdict)
-        _settle(record)
+        settle(record)
         return record
 
     return hold
@@ -258,7 +258,7 @@ async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver)
     return record
 
 
-def _settle(record: Record) -> None:
+def settle(record: Record) -> None:
     """Fail, inconclusive and pass, each in pytest's own way."""
     told = "\n".join(
         f"  {f.verdict.upper()}: {f.sentence}" for f in record.findings if f.verdict != "pass"
