@@ -1,0 +1,1 @@
+"""Drivers: one package each, named by the entry-point group `railbreak.drivers`."""

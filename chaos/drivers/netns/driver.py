@@ -1,0 +1,261 @@
+"""The driver `netns`: builds a fabric out of namespaces on this machine, and reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from chaos.change import Place, Where
+from chaos.driver import Audit, Capability, Done, unsupported
+from chaos.drivers.netns import audit, probing, ready, state
+from chaos.drivers.netns.build import Build, entry_of, keeper_life
+from chaos.drivers.netns.fib import read_addresses
+from chaos.drivers.netns.nodes import Command, environment
+from chaos.drivers.netns.plan import Plan, make_plan
+from chaos.drivers.netns.spawn import Child
+from chaos.drivers.netns.state import Running, State
+from chaos.errors import CapabilityError, FabricError, SpecError, near
+from chaos.fabric import Fabric, Port
+from chaos.netns import inode, inside
+from chaos.registry import Program
+
+#: Seconds that an injector has for healing after the owner of a fabric was killed.
+_LEAVE_AFTER_S = 2.0
+
+
+class NetnsDriver:
+    """One running copy of a fabric on this machine; made by `up` or `attach`.
+
+    Attributes:
+        name: `netns`.
+        fidelity: Label of every figure measured through it.
+        fabric: The fabric.
+        plan: Its interfaces in the kernel.
+        instance: Name of this copy.
+        warnings: What of the topology file has no meaning here, one sentence each.
+        processes: Processes that can be aimed at, by `node/process`; observers fill it.
+    """
+
+    name: ClassVar[str] = "netns"
+    fidelity: ClassVar[str] = "namespace"
+
+    def __init__(self, folder: Path, known: State, plan: Plan) -> None:
+        self._folder, self._state, self.plan = folder, known, plan
+        self.fabric: Fabric = known.fabric
+        self.instance: str = known.instance
+        self.warnings: list[str] = []
+        self.processes: dict[str, Where] = {}
+        self._children: list[Child] = []
+        self._build: Build | None = None
+        self._addresses: dict[str, str] | None = None
+
+    @staticmethod
+    def probe() -> tuple[Capability, ...]:
+        """What this machine can do, each with reason and cure; tried, not guessed."""
+        return probing.probe()
+
+    @staticmethod
+    def running() -> tuple[Running, ...]:
+        """Every instance on this machine; those that a dead owner left are removed first."""
+        NetnsDriver.reap()
+        return state.running()
+
+    @staticmethod
+    def reap() -> tuple[str, ...]:
+        """Remove what dead owners left; names of the instances removed."""
+        return state.reap() if os.geteuid() == 0 else ()
+
+    @classmethod
+    async def up(
+        cls,
+        fabric: Fabric,
+        *,
+        instance: str | None = None,
+        progress: Callable[[str], None] | None = None,
+        linger: bool = False,
+    ) -> NetnsDriver:
+        """Build a fabric; interrupted or failed, it leaves nothing.
+
+        Args:
+            fabric: What to build.
+            instance: Name of this copy; by default the lab's, with -2, -3, … while that is taken.
+            progress: Told the name of each step.
+            linger: It outlives this process, until `down`. Otherwise it ends with this process.
+
+        Raises:
+            SpecError: the fabric cannot be built as written.
+            CapabilityError: this machine lacks something; says what to do.
+            FabricError: something failed on the way; names node and line.
+        """
+        _need_root()
+        plan = make_plan(fabric)
+        folder, known = state.claim(fabric, instance)
+        build = Build(folder, known, plan, progress or (lambda _step: None))
+        try:
+            try:
+                await build.run()
+            except BaseExceptionGroup as group:  # several nodes failed at once: the first will do
+                raise _first(group) from None
+            built = dataclasses.replace(build.state, ready=True, linger=linger)
+            built.save(folder)
+            assert build.keeper is not None
+            build.keeper.order("stay", leave_after_s=None if linger else _LEAVE_AFTER_S)
+        except BaseException:
+            state.remove(folder, keeper_life(build))
+            if build.keeper is not None:
+                build.keeper.release()
+            raise
+        driver = cls(folder, built, plan)
+        driver._build = build
+        driver.warnings = build.warnings
+        return driver
+
+    @classmethod
+    async def attach(cls, instance: str) -> NetnsDriver:
+        """Reach an instance that is up already.
+
+        Raises:
+            FabricError: there is none of that name, or it is not whole.
+        """
+        _need_root()
+        folder, known = state.load_state(instance)
+        if not known.keeper.alive:
+            raise FabricError(f"fabric {instance!r} is dead; remove it: railbreak down {instance}")
+        if not known.ready:
+            raise FabricError(f"fabric {instance!r} is still coming up; try again in a moment")
+        return cls(folder, known, make_plan(known.fabric))
+
+    @property
+    def folder(self) -> Path:
+        """Where this instance keeps its state, logs and journals."""
+        return self._folder
+
+    @property
+    def wire(self) -> str:
+        """Path of the hidden namespace that all links run through."""
+        return str(self._folder / "ns" / ".wire")
+
+    def logs(self, node: str) -> Path:
+        """Log of a router's daemons: UTC with microseconds, BGP and BFD session changes in it."""
+        self.fabric.node(node)
+        return self._folder / "nodes" / node / "frr.log"
+
+    def namespaces(self) -> Mapping[str, str]:
+        """Path of the network namespace per node."""
+        return {name: str(self._folder / "ns" / name) for name in self.fabric.nodes}
+
+    def addresses(self) -> Mapping[str, str]:
+        """The first IPv4 (else IPv6) address on a host's links, in their order, per host."""
+        if self._addresses is None:
+            hosts = [node.name for node in self.fabric.with_role("host")]
+            listed = {name: self._addresses_of(name) for name in hosts}
+            self._addresses = {name: found[0] for name, found in listed.items() if found}
+        return self._addresses
+
+    def _addresses_of(self, node: str) -> list[str]:
+        held = inside(self.namespaces()[node], read_addresses)
+        listed = [item for end in self.plan.ends_of(node) for item in held.get(end.ifindex, ())]
+        return [str(item.ip) for item in sorted(listed, key=lambda item: item.version)]
+
+    def resolve(self, place: Place) -> Where:
+        """Where a place is now.
+
+        Raises:
+            SpecError: the fabric has no such port, or no such process was announced.
+        """
+        self.fabric.node(place.node)
+        if place.process:
+            for key in (str(place), place.process):
+                if key in self.processes:
+                    return self.processes[key]
+            raise SpecError(
+                f"no process {place.process!r} on {place.node}; " + near(str(place), self.processes)
+            )
+        if not place.port:
+            raise unsupported(self.name, f"reach {place.node} as a whole", "name one of its ports")
+        end = self.plan.end(Port(place.node, place.port))
+        if place.side == "wire":
+            return Where(self.wire, inode(self.wire), end.wire_name, end.wire_ifindex)
+        path = self.namespaces()[place.node]
+        return Where(path, inode(path), end.port.name, end.ifindex)
+
+    async def wait_ready(self, deadline_s: float = 30.0) -> None:
+        """Return when the kernel forwards between all hosts by all shortest paths, BFD up.
+
+        Raises:
+            FabricError: not in time; names node and what it lacks.
+        """
+        await ready.wait(self, deadline_s)
+
+    async def audit(self) -> Audit:
+        """Compare FRR's routes with the kernel's, and the cabling with the file."""
+        return await audit.compare(self, self.wire)
+
+    async def exec(
+        self, node: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float = 60.0
+    ) -> Done:
+        """Run a command in a node, never through a shell.
+
+        Raises:
+            SpecError: no such node.
+            FabricError: it cannot be started, or was killed at the deadline.
+        """
+        env = environment(self.fabric.node(node), self.fabric)
+        if not argv:
+            raise SpecError(f"{node}: no command to run")
+        if not self._state.keeper.alive:
+            raise FabricError(f"fabric {self.instance!r} is down")
+        return await Command(entry_of(self._state, node), argv, env, stdin).run(deadline_s)
+
+    async def vtysh(self, node: str, command: str) -> Any:
+        """The answer of FRR in a node to one `show … json`; None when it gave none."""
+        done = await self.exec(node, ("vtysh", "-c", command))
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            return None
+
+    async def spawn(self, program: Program) -> Child:
+        """Start a program, in its node's network if it names one; killed with this process.
+
+        Its first input line is `{"config": …, "namespaces": {node: path}}`; its standard error goes
+        to `logs/NAME.log`.
+        """
+        if program.node:
+            self.fabric.node(program.node)
+        path = self.namespaces()[program.node] if program.node else ""
+        log = self._folder / "logs" / f"{program.name}.log"
+        child = await Child.start(program.name, program.module, path, log)
+        self._children.append(child)
+        first = {"config": dict(program.config), "namespaces": dict(self.namespaces())}
+        await child.send(json.dumps(first).encode())
+        return child
+
+    async def down(self) -> None:
+        """End every process of this instance, its namespaces with them; repeatable."""
+        running = [child for child in self._children if child.code is None]
+        await asyncio.gather(*(child.stop(0.5) for child in running))
+        self._children.clear()
+        state.remove(self._folder, self._state.keeper)
+        if self._build is not None and self._build.keeper is not None:
+            self._build.keeper.release()
+            self._build = None
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise CapabilityError(
+            f"namespaces, links and routers can only be made by root here; {probing.ROOT_CURE}"
+        )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

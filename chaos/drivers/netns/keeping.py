@@ -1,0 +1,95 @@
+"""Our side of the keeper: start it as pid 1 of a pid namespace, give it orders, end it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import chaos
+from chaos.drivers.netns.state import Life
+from chaos.errors import CapabilityError, FabricError
+from chaos.netns import CLONE_NEWPID, unshare
+
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import runpy; "
+    "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+)
+
+
+class Keeper:
+    """The process that holds one fabric, for as long as this object's pipe is open.
+
+    Attributes:
+        life: The process, as the machine sees it.
+    """
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        root = str(Path(chaos.__file__).resolve().parents[1])
+        program = str(Path(__file__).with_name("keeper.py"))
+        argv = [sys.executable, "-IS", "-c", _START, root, program, str(folder)]
+        started: list[subprocess.Popen[bytes]] = []
+        failure: list[OSError] = []
+
+        def body() -> None:  # `unshare` moves this thread's children only
+            try:
+                unshare(CLONE_NEWPID)
+                with open(log, "ab") as errors:
+                    started.append(
+                        subprocess.Popen(
+                            argv,
+                            stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE,
+                            stderr=errors,
+                            cwd="/",
+                            start_new_session=True,
+                        )
+                    )
+            except OSError as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=body, name="keeper")
+        thread.start()
+        thread.join()
+        if failure:
+            raise CapabilityError(
+                f"a pid namespace is refused here ({failure[0].strerror}); run as root"
+            )
+        self._process = started[0]
+        self._log = log
+        self.life = Life.of(self._process.pid)
+
+    def order(self, op: str, **words: Any) -> Mapping[str, Any]:
+        """Give one order and wait for the answer.
+
+        Raises:
+            FabricError: it could not be done; says why.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"op": op, **words}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the empty answer below tells
+        line = self._process.stdout.readline()
+        if not line:
+            said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise FabricError(f"the keeper of the namespaces ended: {said[-1] if said else op}")
+        answer: Mapping[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise FabricError(f"{words.get('name') or words.get('node')}: {answer['error']}")
+        return answer
+
+    def release(self) -> None:
+        """Close the pipes and collect its exit status, if it has ended."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.poll()
+        # one that lingers is nobody's child any more when we end; until then it is no news
+        self._process.returncode = self._process.returncode or 0
