@@ -11,6 +11,7 @@ from chaos.registry import Program, probe
 from chaos.timeline import Event, Measure, Readings, Windows
 
 Record = dict[str, Any]
+BUFFER_BYTES = 8 << 20  # per node; some 8000 events may wait
 
 
 @probe("kernel_events")
@@ -50,7 +51,8 @@ class KernelEvents:
         """One listener, born in the machine's own namespace."""
         for node in self.nodes:
             fabric.node(node)
-        return (Program("listener", "probes.jobs.kernel_events", {"nodes": list(self.nodes)}),)
+        config = {"nodes": list(self.nodes), "buffer_bytes": BUFFER_BYTES}
+        return (Program("listener", "probes.jobs.kernel_events", config),)
 
     def read(self, records: Mapping[str, list[Record]]) -> Readings:
         """Records -> events; what was lost is trouble."""
@@ -126,6 +128,7 @@ def _route(line: Record) -> list[Event]:
     lost = len(before) if not after else max(0, len(before) - len(after))
     facts = {
         "route": line["route"],
+        "metric": line["metric"],
         "before": [" ".join(filter(None, leg)) for leg in sorted(before)],
         "after": [" ".join(filter(None, leg)) for leg in sorted(after)],
         "lost": lost,

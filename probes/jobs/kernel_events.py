@@ -1,9 +1,11 @@
 """Link, route, next-hop and neighbour events of every node, by one process with raw sockets.
 
 Each event carries the time just after it was read. Netlink has no stamp of its own, so a time is
-late by the wake-up of this process (below a millisecond, more under load), never early. Where the
-kernel merges changes of carrier or drops events, `IFLA_CARRIER_CHANGES` still counts exactly: it is
-printed at start and end as the audit.
+late by the wake-up of this process (below a millisecond, more under load), never early.
+
+The kernel says nothing of IPv4 routes and next hops that it drops by itself together with a link.
+Where it merges changes of carrier or drops events, `IFLA_CARRIER_CHANGES` still counts exactly: it
+is printed at start and end as the audit.
 """
 
 from __future__ import annotations
@@ -30,15 +32,15 @@ GROUPS = (
     netlink.RTNLGRP_IPV6_ROUTE,
     netlink.RTNLGRP_NEXTHOP,
 )
-BUFFER_BYTES = 8 << 20
 _IFLA_IFNAME, _IFLA_CARRIER_CHANGES = 3, 35
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 9, 15, 18
 _RTA_PRIORITY, _RTA_NH_ID = 6, 30
 _RTNH_F_DEAD, _RTNH_F_LINKDOWN = 0x1, 0x10
 _MAIN, _UNICAST = 254, 1
-_NUD = {0x01: "incomplete", 0x02: "reachable", 0x20: "failed"}
+_NUD = {0x02: "reachable", 0x20: "failed"}
 
-Leg = tuple[str, str]
+Leg = tuple[str, str]  # interface, gateway
+Key = tuple[str, int]  # prefix, metric
 Record = tuple[str, dict[str, Any]]
 
 
@@ -58,7 +60,7 @@ class NodeView:
 
     node: str
     links: dict[int, LinkView] = field(default_factory=dict)
-    routes: dict[str, list[Leg]] = field(default_factory=dict)
+    routes: dict[Key, list[Leg]] = field(default_factory=dict)
 
     def digest(self, kind: int, flags: int, body: bytes) -> list[Record]:
         """Records that one message gives rise to."""
@@ -108,8 +110,7 @@ class NodeView:
         address = ipaddress.ip_address(raw)
         if address.is_link_local or address.is_multicast:
             return []
-        metric = struct.unpack("=I", found.get(_RTA_PRIORITY, bytes(4)))[0]
-        key = f"{address}/{bits}" + (f" metric {metric}" if metric else "")
+        key = f"{address}/{bits}", struct.unpack("=I", found.get(_RTA_PRIORITY, bytes(4)))[0]
         before, legs = self.routes.get(key, []), self.legs(found)
         if kind == netlink.RTM_NEWROUTE:
             appended = family == socket.AF_INET6 and flags & netlink.NLM_F_APPEND
@@ -122,8 +123,7 @@ class NodeView:
             self.routes.pop(key, None)
         if sorted(before) == sorted(after):
             return []
-        facts = {"route": key, "before": before, "after": after, "daemon": body[5]}
-        return [("route", facts)]
+        return [route_record(key, before, after)]
 
     def legs(self, found: dict[int, bytes]) -> list[Leg]:
         """Interface and gateway of each usable path of a route."""
@@ -146,11 +146,13 @@ class NodeView:
         if family not in (socket.AF_INET, socket.AF_INET6):
             return []
         word = "gone" if kind == netlink.RTM_DELNEIGH else _NUD.get(state, "")
-        address = attrs(body, 12).get(1)
-        if not word or word == "incomplete" or not address:
+        raw = attrs(body, 12).get(1)
+        if not word or not raw:
             return []
-        facts = {"port": self.name(index), "address": str(ipaddress.ip_address(address))}
-        return [("neigh", facts | {"state": word})]
+        address = ipaddress.ip_address(raw)
+        if address.is_multicast:
+            return []
+        return [("neigh", {"port": self.name(index), "address": str(address), "state": word})]
 
     def nexthop(self, kind: int, body: bytes) -> list[Record]:
         """Next-hop objects made and removed."""
@@ -177,8 +179,13 @@ class NodeView:
         for key in sorted(known.keys() | self.routes.keys()):
             before, after = known.get(key, []), self.routes.get(key, [])
             if sorted(before) != sorted(after):
-                records.append(("route", {"route": key, "before": before, "after": after}))
+                records.append(route_record(key, before, after))
         return records
+
+
+def route_record(key: Key, before: list[Leg], after: list[Leg]) -> Record:
+    """The record of one route's change."""
+    return "route", {"route": key[0], "metric": key[1], "before": before, "after": after}
 
 
 def gateway(found: dict[int, bytes]) -> str:
@@ -190,12 +197,12 @@ def gateway(found: dict[int, bytes]) -> str:
 class Watch:
     """One listening and one asking socket per node."""
 
-    def __init__(self, lines: Lines, namespaces: dict[str, str]) -> None:
+    def __init__(self, lines: Lines, namespaces: dict[str, str], buffer_bytes: int) -> None:
         self.lines = lines
         self.views: dict[int, tuple[NodeView, Netlink, Netlink]] = {}
         self.poller = select.epoll()
         for node, path in namespaces.items():
-            heard = inside(path, lambda: Netlink.open(GROUPS, BUFFER_BYTES))
+            heard = inside(path, lambda: Netlink.open(GROUPS, buffer_bytes))
             asked = inside(path, Netlink.open)
             heard.sock.setblocking(False)
             view = NodeView(node)
@@ -216,22 +223,25 @@ class Watch:
             self.drain(fd)
 
     def drain(self, fd: int) -> None:
-        """Read one node's waiting events."""
+        """Read one node's waiting events; after an overrun, what waited first, then the state."""
         view, heard, asked = self.views[fd]
+        overrun = False
         while True:
             try:
                 data = heard.sock.recv(1 << 16)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self.lines.emit("overrun", node=view.node)
-                self.tell(view, now_ns(), view.resync(asked), resync=True)
+                overrun = True
                 continue
             at = now_ns()
             for got in netlink.split(data):
                 self.tell(view, at, view.digest(got.kind, got.flags, got.body))
+        if overrun:
+            self.lines.emit("overrun", node=view.node)
+            self.tell(view, now_ns(), view.resync(asked), resync=True)
 
     def tell(self, view: NodeView, at: int, records: list[Record], **more: Any) -> None:
         """Print records of one node."""
@@ -257,7 +267,8 @@ def main() -> None:
     missing = [node for node in nodes if node not in setup.namespaces]
     if missing:
         raise SystemExit(f"no network namespace known for {', '.join(missing)}")
-    watch = Watch(lines, {node: setup.namespaces[node] for node in nodes})
+    namespaces = {node: setup.namespaces[node] for node in nodes}
+    watch = Watch(lines, namespaces, int(setup.config["buffer_bytes"]))
     realtime = be_punctual()
     watch.audit("start")
     lines.emit("ready", nodes=len(nodes), realtime=realtime, pid=os.getpid())

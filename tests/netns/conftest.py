@@ -82,6 +82,17 @@ class TwoPaths:
     def ip(self, node, command):
         _run("ip", "-n", self.prefix + node, *command.split())
 
+    def drop_at(self, node, port):
+        """Silently lose what arrives at a port; the returned function ends it."""
+        table = "netdev railbreak_test"
+        hook = f"type filter hook ingress device {port} priority -500;"
+        chain = f"{{ {hook} counter drop; }}"
+        self.run(node, "nft", f"table {table} {{ chain c {chain}; }}")
+        return lambda: self.run(node, "nft", f"delete table {table}")
+
+    def run(self, node, *argv):
+        _run("ip", "netns", "exec", self.prefix + node, *argv)
+
     def inside(self, node, work):
         return inside(self.namespaces[node], work)
 
@@ -155,6 +166,18 @@ class Running:
             record = found()
         assert record is not None, f"the program ended with {self.process.wait()}"
         return record
+
+    def wait_count(self, event, count, deadline_s=20.0):
+        """Until it has told `count` more records of that event."""
+
+        def told():
+            return sum(r is not None and r["ev"] == event for r in self.records)
+
+        with self.came:
+            wanted = told() + count
+            came = self.came.wait_for(lambda: told() >= wanted or None in self.records, deadline_s)
+            assert came, f"{told()} records {event}, waited for {wanted}"
+            assert told() >= wanted, f"the program ended with {self.process.wait()}"
 
     def stop(self):
         """Ask it to stop; its records."""
