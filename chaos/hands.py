@@ -24,7 +24,7 @@ from chaos.errors import (
     SpecError,
 )
 from chaos.registry import InForce
-from chaos.timeline import Moment
+from chaos.timeline import Moment, now_ns
 from chaos.units import Duration
 
 LATE_NS = 1_000_000  # an action this much after its planned instant is reported
@@ -73,6 +73,11 @@ class ChangeProof:
     taken_back: bool
     leftover: str = ""
 
+    @property
+    def cure(self) -> str:
+        """The same as `leftover`, by the name an operator looks for."""
+        return self.leftover
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -81,16 +86,17 @@ class Proof:
     Attributes:
         changes: In the order they were armed.
         actions: In the order they were done.
-        event: First `do`, from before it was asked to its acknowledgement; None if none was done.
-        healed: Last `undo`, likewise.
+        event: First `do`, from before it was asked to its acknowledgement.
+        healed: Last `undo`, likewise. Where nothing was done (no actions), both are the instant of
+            this proof.
         late: A sentence per action that came late.
         trouble: Sentences about anything else that went wrong.
     """
 
     changes: tuple[ChangeProof, ...]
     actions: tuple[Action, ...]
-    event: Moment | None
-    healed: Moment | None
+    event: Moment
+    healed: Moment
     late: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -305,11 +311,12 @@ class Hands:
             )
             for change, one in zip(self.changes, told["changes"], strict=True)
         )
+        idle = Moment(now_ns(), now_ns())
         return Proof(
             changes=proofs,
             actions=actions,
-            event=next((_moment(one) for one in actions if one.kind == "do"), None),
-            healed=next((_moment(one) for one in reversed(actions) if one.kind == "undo"), None),
+            event=next((_moment(one) for one in actions if one.kind == "do"), idle),
+            healed=next((_moment(one) for one in reversed(actions) if one.kind == "undo"), idle),
             late=tuple(_late(one, self.changes) for one in actions if _lateness(one) > LATE_NS),
             trouble=(*trouble, *told["trouble"]),
         )
@@ -317,7 +324,7 @@ class Hands:
     async def _recovered(self) -> tuple[dict[str, Any], list[str]]:
         """The injector died without healing: take back what the journal says, in its place."""
         found = await asyncio.to_thread(recover.undo, [self.journal])
-        left = {one.entry.change: one for one in found if one.outcome == "leftover"}
+        left = {one.entry.change: one for one in found if one.leftover}
         begun = {self.changes[one.change] for one in self._actions if one.kind == "do"}
         changes = [
             {

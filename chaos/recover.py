@@ -11,9 +11,9 @@ import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from chaos.change import ProcessSignal
+from chaos.change import ProcessSignal, to_json
 from chaos.errors import FabricError, RailbreakError
 from chaos.journal import Entry, Journal, boot_id, open_changes
 from chaos.native import build, process_state
@@ -37,6 +37,11 @@ class Undone:
     entry: Entry
     outcome: Outcome
     reason: str
+
+    @property
+    def leftover(self) -> bool:
+        """It is, or may be, still in force."""
+        return self.outcome == "leftover"
 
     @property
     def cure(self) -> str:
@@ -81,8 +86,14 @@ def undo(paths: Iterable[Path]) -> list[Undone]:
     """
     found: list[Undone] = []
     for path in paths:
-        for owner in {entry.owner for entry in open_changes(path)}:
+        before = open_changes(path)
+        for owner in {entry.owner for entry in before}:
             _ask_to_heal(owner)
+        left = {entry.id for entry in open_changes(path)}
+        by_owner = "taken back by the injector that held it"
+        found += [
+            Undone(one, "taken_back", by_owner) for one in reversed(before) if one.id not in left
+        ]
         found += _undo_one(path)
     return found
 
@@ -184,13 +195,17 @@ def forget(path: Path) -> list[Undone]:
 
 
 def in_force(paths: Iterable[Path] | None = None) -> list[Status]:
-    """Every open change on this machine, and whether it is in force now.
+    """Every change on this machine that is in force, may be, or is held by a living injector.
+
+    A change that came into force and was never taken back counts, even when somebody else has set
+    its interface up meanwhile: what the kernel dropped with it is not yet put back.
 
     Args:
         paths: Journals; all of `journals()` by default.
     """
     wanted = journals() if paths is None else paths
-    return [_status(entry) for path in wanted for entry in open_changes(path)]
+    found = (_status(entry) for path in wanted for entry in open_changes(path))
+    return [one for one in found if one.held or one.in_force is not False]
 
 
 def _status(entry: Entry) -> Status:
@@ -203,8 +218,46 @@ def _status(entry: Entry) -> Status:
     except RailbreakError as error:
         return Status(entry, None, held, str(error))
     try:
-        return Status(entry, native.in_force(), held)
+        standing = native.in_force()
     except FabricError as error:
         return Status(entry, None, held, str(error))
     finally:
         native.close()
+    if not standing and "in_force" in entry.history and not held:
+        return Status(entry, None, held, "somebody undid it, perhaps in part")
+    return Status(entry, standing, held)
+
+
+def sentence(status: Status) -> str:
+    """One line about a change in force."""
+    words = [status.entry.change.describe()]
+    if status.in_force is None:
+        words.append(f"cannot be told: {status.reason}")
+    if status.held:
+        words.append(f"held by process {status.entry.owner[0]}, which heals it")
+    else:
+        words.append(f"nobody holds it; railbreak undo {status.entry.journal}")
+    return "; ".join(words)
+
+
+def told(one: Undone) -> str:
+    """One line about what became of a change."""
+    words = {"taken_back": "taken back", "leftover": "LEFT BEHIND"}.get(one.outcome, one.outcome)
+    reason = "" if one.reason == words else f" ({one.reason})"
+    return f"{words}: {one.entry.change.describe()}{reason}"
+
+
+def as_json(status: Status) -> dict[str, Any]:
+    """A change in force as plain data."""
+    entry = status.entry
+    return {
+        "id": entry.id,
+        "change": to_json(entry.change),
+        "text": entry.change.describe(),
+        "state": entry.state,
+        "in_force": status.in_force,
+        "held": status.held,
+        "reason": status.reason,
+        "journal": str(entry.journal),
+        "cure": entry.cure,
+    }
