@@ -1,0 +1,516 @@
+"""The coordinator of a collective job: starts the ranks, passes their records on, decides.
+
+    python -m probes.jobs.collective        (see `chaos.registry.Program` for what it speaks)
+
+It needs no torch and never touches the fabric: ranks are steered over UNIX sockets, and they meet
+through a store that lives in this process's memory (a memfd they open by path).
+
+Commands: `stop`, `phase` (`calm` learns limits anew, `storm` freezes them and checks every value),
+`abort`, `regroup` (to the ranks given, else to all that are reachable).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaos.timeline import now_ns
+from probes.jobs.collective_blame import Matrix
+
+READY_S, GRACE_S, ACK_S, STOP_S, BACK_S, SILENT_MS = 80.0, 1.0, 2.0, 1.5, 0.5, 700.0
+_LINE = 1 << 24
+
+
+class Out:
+    """Standard output behind a queue: a slow reader delays no decision."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="out", daemon=True)
+        self._thread.start()
+
+    def say(self, ev: str, **fields: Any) -> None:
+        """One record of the coordinator's own."""
+        self.line(json.dumps({"ev": ev, "t": now_ns(), "rank": -1, **fields}).encode() + b"\n")
+
+    def line(self, line: bytes) -> None:
+        """One record as it came from a rank."""
+        self._queue.put(line)
+
+    def close(self) -> None:
+        """Write what is queued."""
+        self._queue.put(None)
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while (line := self._queue.get()) is not None:
+                while not self._queue.empty() and len(line) < 1 << 16:
+                    more = self._queue.get()
+                    if more is None:
+                        self._queue.put(None)
+                        break
+                    line += more
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+
+
+@dataclass(slots=True)
+class Rank:
+    """What the coordinator knows of one rank.
+
+    Attributes:
+        state: `starting`, `running`, `paused`, `failed`, `aborted`, `gone`.
+        heard_ns: Last record over the control channel.
+    """
+
+    spec: dict[str, Any]
+    ours: socket.socket
+    theirs: socket.socket
+    writer: asyncio.StreamWriter | None = None
+    pid: int = 0
+    state: str = "starting"
+    steady: bool = False
+    hello: dict[str, Any] = field(default_factory=dict)
+    heard_ns: int = 0
+    last_i: int = -1
+    silent: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self.state != "gone"
+
+    def send(self, cmd: str, **fields: Any) -> None:
+        """Pass a command on; a rank that is gone gets none."""
+        if self.writer is not None and self.alive:
+            with contextlib.suppress(OSError):
+                self.writer.write(json.dumps({"cmd": cmd, **fields}).encode() + b"\n")
+
+
+class Coordinator:
+    """One job from start to end."""
+
+    def __init__(self, config: dict[str, Any], namespaces: dict[str, str], out: Out) -> None:
+        self.config, self.out = config, out
+        self.ranks = [self._rank(item, namespaces) for item in config["ranks"]]
+        self.matrix = Matrix(len(self.ranks))
+        self.members = [rank.spec["rank"] for rank in self.ranks]
+        self.inc, self.store = -1, -1
+        self.changed = asyncio.Event()
+        self.done = asyncio.Event()
+        self.fate = ""
+        self.deciding: asyncio.Task[None] | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.suspected: set[int] = set()
+        self.refusal = ""
+
+    def _rank(self, item: dict[str, Any], namespaces: dict[str, str]) -> Rank:
+        node = item["node"]
+        if node not in namespaces:
+            known = ", ".join(sorted(namespaces)) or "none"
+            raise SystemExit(
+                f"collective: no network namespace for node {node!r}; there is {known}"
+            )
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        spec = {key: value for key, value in self.config.items() if key not in ("ranks", "mode")}
+        return Rank(spec | item | {"netns": namespaces[node], "fd": theirs.fileno()}, ours, theirs)
+
+    # ------------------------------------------------------------------ start
+
+    async def start(self) -> None:
+        """Launch all ranks and bring them into a steady state.
+
+        Raises:
+            TimeoutError: they did not get there; what was missing is in `refusal`.
+        """
+        ours, theirs = socket.socketpair()
+        order = {
+            "server": theirs.fileno(),
+            "parent": os.getpid(),
+            "ranks": [rank.spec for rank in self.ranks],
+        }
+        env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.server = subprocess.Popen(  # noqa: ASYNC220 - it is awaited through its socket
+            [sys.executable, "-m", "probes.jobs.collective_launch"],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr,
+            pass_fds=[theirs.fileno(), *(rank.theirs.fileno() for rank in self.ranks)],
+            env=env,
+        )
+        assert self.server.stdin is not None
+        self.server.stdin.write(json.dumps(order).encode() + b"\n")
+        self.server.stdin.close()
+        theirs.close()
+        reader, self.to_server = await asyncio.open_unix_connection(sock=ours, limit=_LINE)
+        self._task(self._read_server(reader))
+        for rank in self.ranks:
+            rank.theirs.close()
+            stream, rank.writer = await asyncio.open_unix_connection(sock=rank.ours, limit=_LINE)
+            self._task(self._read_rank(rank, stream))
+        await self._until(lambda: all(rank.hello for rank in self.ranks), READY_S, "no hello")
+        peers = {
+            str(rank.spec["rank"]): (rank.hello["addr"], rank.hello["hb_port"])
+            for rank in self.ranks
+        }
+        for rank in self.ranks:
+            rank.send("peers", peers=peers)
+        self._group(self.members)
+        await self._until(lambda: all(rank.steady for rank in self.ranks), READY_S, "not steady")
+
+    def _task(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _until(self, holds: Any, deadline_s: float, missing: str) -> None:
+        async with asyncio.timeout(deadline_s):
+            while not holds():
+                if self.refusal:
+                    raise TimeoutError(self.refusal)
+                self.changed.clear()
+                await self.changed.wait()
+
+    def _group(self, members: list[int]) -> None:
+        """Have these ranks meet in a new group, on a store no earlier group has seen."""
+        if self.store >= 0:
+            os.close(self.store)
+        self.inc += 1
+        self.store = os.memfd_create(f"store{self.inc}")
+        first = max(rank.last_i for rank in self.ranks) + 1
+        path = f"/proc/{os.getpid()}/fd/{self.store}"
+        self.members = members
+        for index in members:
+            self.ranks[index].state, self.ranks[index].steady = "running", False
+            self.ranks[index].send("group", inc=self.inc, members=members, store=path, first=first)
+
+    # ------------------------------------------------------------------ what comes in
+
+    async def _read_server(self, reader: asyncio.StreamReader) -> None:
+        async for line in _lines(reader):
+            record = json.loads(line)
+            rank = self.ranks[record["rank"]] if "rank" in record else None
+            if record["ev"] == "failed":
+                self.refusal = record["msg"]
+            elif rank is not None and record["ev"] == "forked":
+                rank.pid = record["pid"]
+                name, node = f"rank{record['rank']}", rank.spec["node"]
+                started = record["started"]
+                self.out.say("process", name=name, pid=rank.pid, started=started, node=node)
+            elif rank is not None and record["ev"] == "exited":
+                self._exited(rank, record["code"])
+            self.changed.set()
+        if not self.done.is_set() and any(rank.alive for rank in self.ranks):
+            self.refusal = self.refusal or "the fork server ended by itself"
+            self.changed.set()
+
+    def _exited(self, rank: Rank, code: int) -> None:
+        expected = self.done.is_set()
+        was_ready = rank.steady or self.inc > 0
+        rank.state = "gone"
+        self.matrix.forget(rank.spec["rank"])
+        index, node = rank.spec["rank"], rank.spec["node"]
+        self.out.say("exited", who=index, node=node, pid=rank.pid, code=code, expected=expected)
+        if expected:
+            return
+        if not was_ready:
+            self.refusal = f"rank{index} on {node} ended at start with status {code}"
+        else:
+            self._symptom(f"rank{index} on {node} ended ({_ended(code)})", 0.1)
+
+    async def _read_rank(self, rank: Rank, reader: asyncio.StreamReader) -> None:
+        async for line in _lines(reader):
+            self.out.line(line)
+            self._heard(rank, json.loads(line))
+            self.changed.set()
+        rank.writer = None
+
+    def _heard(self, rank: Rank, record: dict[str, Any]) -> None:
+        ev, index = record["ev"], rank.spec["rank"]
+        rank.heard_ns = now_ns()
+        if ev == "hello":
+            rank.hello = record
+        elif ev == "steady":
+            rank.steady = True
+        elif ev == "it":
+            rank.last_i = record["i"] + len(record["t0"]) - 1
+        elif ev in ("paused", "aborted"):
+            rank.state = ev
+        elif ev == "error":
+            rank.state = "failed"
+            if not rank.steady and self.inc == 0:
+                self.refusal = f"rank{index} on {rank.spec['node']}: {record['msg']}"
+            self._symptom(f"rank{index}: {record['msg']}", 0.1)
+        elif ev == "stall":
+            self._suspect_named()
+        elif ev == "net" and record["kind"] == "hb_lost":
+            self.matrix.lost(index, record["peer"])
+            self._suspect_named()
+        elif ev == "net" and record["kind"] == "hb_back":
+            self.matrix.back(index, record["peer"])
+            self._returned()
+
+    # ------------------------------------------------------------------ who and what next
+
+    def _suspect_named(self) -> None:
+        """Look at the process that the heartbeats name: frozen, gone, or merely cut off."""
+        named = self.matrix.named()
+        if named is None:
+            return
+        rank = self.ranks[named]
+        if named not in self.suspected:
+            self.suspected.add(named)
+            silent = (now_ns() - rank.heard_ns) / 1e6
+            self.out.say("suspect", who=named, state=_process_state(rank), ctl_silent_ms=silent)
+        if self.config["mode"] == "regroup":
+            self._symptom(f"rank{named} is silent towards the others", 0.0)
+
+    def _returned(self) -> None:
+        named = self.matrix.named()
+        self.suspected &= {named} if named is not None else set()
+        wanted = self._reachable()
+        if self.config["mode"] == "regroup" and set(wanted) > set(self.members):
+            self._start(self._grow())
+
+    def _reachable(self) -> list[int]:
+        return self.matrix.reachable(r.spec["rank"] for r in self.ranks if r.alive)
+
+    def _symptom(self, why: str, wait_s: float) -> None:
+        """Something is wrong; in mode ride wait for the library, in mode regroup act."""
+        if self.done.is_set() or self.fate or self.refusal:
+            return
+        if self.config["mode"] == "ride":
+            self._start(self._give_up(why))
+        else:
+            self._start(self._shrink(why, wait_s))
+
+    def _start(self, work: Any) -> None:
+        if self.deciding is not None and not self.deciding.done():
+            work.close()
+            return
+        self.deciding = asyncio.create_task(work)
+
+    async def _give_up(self, why: str) -> None:
+        """Let every rank see its own error for a second, then end the group everywhere."""
+        self.out.say("decision", decision="abort", why=why)
+        await asyncio.sleep(GRACE_S)
+        self.fate = "aborted"
+        await self._abort(why, self.members)
+        self.out.say("fate", fate="aborted", msg=why)
+
+    async def _abort(self, why: str, needed: list[int]) -> None:
+        """Broadcast an abort; return when all `needed` ranks are out of the group.
+
+        A rank that does not answer within two seconds is killed and counted as stuck.
+        """
+        asked = [rank for rank in self.ranks if rank.alive and rank.state != "aborted"]
+        for rank in asked:
+            rank.send("abort", reason=why)
+        self._task(self._kill_stuck(asked))
+        wanted = [self.ranks[index] for index in needed]
+        with contextlib.suppress(TimeoutError):
+            await self._until(
+                lambda: all(not r.alive or r.state == "aborted" for r in wanted), ACK_S + 1, ""
+            )
+
+    async def _kill_stuck(self, asked: list[Rank]) -> None:
+        with contextlib.suppress(TimeoutError):
+            await self._until(
+                lambda: all(not r.alive or r.state == "aborted" for r in asked), ACK_S, ""
+            )
+        for rank in asked:
+            if rank.alive and rank.state != "aborted":
+                self.out.say("stuck", who=rank.spec["rank"], state=_process_state(rank))
+                self._kill(rank)
+
+    def _kill(self, rank: Rank) -> None:
+        with contextlib.suppress(OSError):
+            self.to_server.write(json.dumps({"rank": rank.spec["rank"]}).encode() + b"\n")
+
+    async def _shrink(self, why: str, wait_s: float) -> None:
+        """Abort, and go on with the ranks that hear each other."""
+        await asyncio.sleep(wait_s)
+        members = self._reachable()
+        self.out.say("decision", decision="regroup", why=why, members=members)
+        await self._abort(why, members)
+        members = [index for index in members if self.ranks[index].state == "aborted"]
+        if len(members) < 2:
+            self.fate = "aborted"
+            self.out.say("fate", fate="aborted", msg=f"{why}; {len(members)} ranks are left")
+            return
+        self._group(members)
+        await self._met(members)
+
+    async def _grow(self) -> None:
+        """Take back the ranks that are heard again: stop at a common iteration, meet anew."""
+        await asyncio.sleep(BACK_S)
+        wanted = self._reachable()
+        if not set(wanted) > set(self.members):
+            return
+        self.out.say("decision", decision="regroup", why="ranks are back", members=wanted)
+        for index in self.members:
+            self.ranks[index].send("pause")
+        running = [self.ranks[index] for index in self.members]
+        try:
+            await self._until(lambda: all(r.state == "paused" for r in running), ACK_S, "")
+        except TimeoutError:
+            await self._abort("pause did not come through", self.members)
+        wanted = [i for i in wanted if self.ranks[i].state in ("paused", "aborted")]
+        self._group(wanted)
+        await self._met(wanted)
+
+    async def _met(self, members: list[int]) -> None:
+        """Wait until a new group runs; a rank that came back meanwhile is taken in next."""
+        with contextlib.suppress(TimeoutError):
+            await self._until(lambda: all(self.ranks[i].steady for i in members), ACK_S * 5, "")
+        asyncio.get_running_loop().call_soon(self._returned)
+
+    # ------------------------------------------------------------------ commands, end
+
+    async def obey(self, reader: asyncio.StreamReader) -> None:
+        """Commands from standard input until `stop` or its end."""
+        async for line in _lines(reader):
+            try:
+                command = json.loads(line)
+                what = command["cmd"]
+            except (ValueError, KeyError, TypeError):
+                self.out.say("refused", msg=f"not a command: {line[:80]!r}")
+                continue
+            if what == "stop":
+                return
+            if what == "phase":
+                for rank in self.ranks:
+                    rank.send("phase", name=str(command.get("name", "")))
+                self.out.say("phase", name=command.get("name", ""))
+            elif what == "abort":
+                self.fate = "aborted"
+                self._start(self._abort(str(command.get("reason", "asked for")), self.members))
+            elif what == "regroup":
+                self._start(self._shrink("asked for", 0.0))
+            else:
+                self.out.say(
+                    "refused", msg=f"no command {what!r}; it knows stop, phase, abort, regroup"
+                )
+
+    async def watch(self) -> None:
+        """Once a second: load of the machine; ranks whose control channel is silent."""
+        before = _cpu()
+        beat = 0
+        while True:
+            await asyncio.sleep(0.1)
+            self._silence()
+            beat += 1
+            if beat % 10 == 0:
+                now = _cpu()
+                spent = [b - a for a, b in zip(before, now, strict=True)]
+                all_of_it = sum(spent) or 1
+                busy = 100 * (all_of_it - spent[3] - spent[4]) / all_of_it
+                self.out.say("env", cpu_busy=busy, steal=100 * spent[7] / all_of_it)
+                before = now
+
+    def _silence(self) -> None:
+        for rank in self.ranks:
+            silence = (now_ns() - rank.heard_ns) / 1e6
+            if rank.alive and rank.heard_ns and (silence > SILENT_MS) != rank.silent:
+                rank.silent = silence > SILENT_MS
+                ev, state = ("ctl_lost" if rank.silent else "ctl_back"), _process_state(rank)
+                self.out.say(ev, who=rank.spec["rank"], silent_ms=silence, state=state)
+
+    async def stop(self) -> None:
+        """End every rank: by the data, else by an abort, else by a kill. Under four seconds."""
+        self.done.set()
+        if self.deciding is not None:
+            self.deciding.cancel()
+        for rank in self.ranks:
+            rank.send("stop")
+        await self._gone(STOP_S)
+        for rank in self.ranks:
+            rank.send("abort", reason="stop")
+        await self._gone(0.7)
+        for rank in self.ranks:
+            if rank.alive:
+                self._kill(rank)
+        await self._gone(1.0)
+        self.to_server.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.server.wait(0.5)
+        if self.server.poll() is None:
+            self.server.kill()
+            self.server.wait()
+        self.out.say("end", reason="stop", left=[r.pid for r in self.ranks if r.alive and r.pid])
+
+    async def _gone(self, deadline_s: float) -> None:
+        self.refusal = ""
+        with contextlib.suppress(TimeoutError):
+            await self._until(lambda: not any(r.alive for r in self.ranks), deadline_s, "")
+
+
+def _ended(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _process_state(rank: Rank) -> str:
+    """Letter of the kernel's process state (`T` is stopped); empty when the process is gone."""
+    try:
+        return Path(f"/proc/{rank.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def _cpu() -> list[int]:
+    with open("/proc/stat") as stat:
+        return [int(word) for word in stat.readline().split()[1:9]]
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines until the other side is gone, however it went."""
+    with contextlib.suppress(ConnectionError):
+        while line := await reader.readline():
+            yield line
+
+
+async def main() -> int:
+    """Run one job; 0 when it was told to stop, 1 when it could not start, 4 without torch."""
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin.buffer)
+    order = json.loads(await commands.readline())
+    out = Out()
+    job = Coordinator(order["config"], order["namespaces"], out)
+    code = 0
+    obeying = asyncio.create_task(job.obey(commands))
+    starting = asyncio.create_task(job.start())
+    watching = asyncio.create_task(job.watch())
+    try:
+        await asyncio.wait((starting, obeying), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            out.say("ready")
+            await obeying
+    except TimeoutError as error:
+        code = 4 if "needs torch" in str(error) else 1
+        message = str(error) or "the ranks did not get into a steady state in time"
+        out.say("failed", msg=message)
+        sys.stderr.write(message + "\n")
+    starting.cancel()
+    watching.cancel()
+    await job.stop()
+    out.close()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,356 @@
+"""One rank of the collective job. With `collective_buffers` the only code that needs torch.
+
+States: waiting for a group -> iterating -> (stopped | paused | aborted | failed) -> waiting. The
+coordinator decides; this process never ends by itself except when the coordinator is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import queue
+import re
+import socket
+import sys
+from collections import deque
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
+from torch._C._distributed_c10d import FileStore, PrefixStore
+
+from chaos.timeline import now_ns
+from probes.jobs import collective_sockets as sockets
+from probes.jobs.collective_buffers import Buffers, Wrong
+from probes.jobs.collective_calm import Baseline, quantile
+from probes.jobs.collective_channel import Recorder, listen
+from probes.jobs.collective_heartbeat import Mesh
+from probes.jobs.collective_sampler import Progress, Sampler
+from probes.jobs.collective_values import SHARED, Layout
+
+WARMUP, STEADY, EVERY = 10, 40, 50
+_WAIT = timedelta(milliseconds=50)
+#: gloo's words for "this wait is over, the operation lives on"; any other text is an error.
+_ALIVE = "Operation timed out!"
+_KINDS = {
+    r"timed out waiting": "op_dead",
+    r"connection reset": "conn_reset",
+    r"connection closed|pair closure|broken pipe": "conn_closed",
+    r"connection timed out|timed out connecting": "conn_timeout",
+    r"unreachable|no route": "unreachable",
+    r"connectfullmesh|rendezvous": "init",
+    r"store": "store",
+}
+
+
+def kind_of(message: str) -> str:
+    """The class of an error, from the library's words."""
+    low = message.lower()
+    return next((kind for words, kind in _KINDS.items() if re.search(words, low)), "other")
+
+
+class Worker:
+    """One rank: its loop, and the commands that steer it.
+
+    Args:
+        spec: What the coordinator said of this rank: rank, node, op, bytes, backend and so on.
+        channel: Stream socket to the coordinator.
+    """
+
+    def __init__(self, spec: dict[str, Any], channel: socket.socket) -> None:
+        self.spec, self.rank = spec, int(spec["rank"])
+        self.recorder = Recorder(channel, {"rank": self.rank, "inc": 0})
+        self.say = self.recorder.say
+        self.baseline = Baseline()
+        self.progress = Progress()
+        self.sampler = Sampler(self.recorder, self.baseline, self.progress)
+        self.inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.cuda = spec["backend"] == "nccl"
+        self.address = sockets.address_of(spec["interface"])
+        self.mesh = Mesh(
+            self.rank,
+            self.address,
+            period_ms=spec["heartbeat_ms"],
+            sources=spec["heartbeat_sources"],
+            limit_ms=lambda: self.baseline.alarms().get("silence_ms", 1000.0),
+            tell=self._tell_heartbeat,
+        )
+        self.flag = False
+        self.full = spec["check"] == "full"
+        self.phase = "calm"
+        self.buffers: Buffers
+        self.counted = self.wrong = 0
+        self.cut: tuple[sockets.Connection, ...] = ()
+        self.iterating = self.aborting = False
+        listen(channel, self._command)
+
+    # ------------------------------------------------------------------ commands (their own thread)
+
+    def _command(self, command: dict[str, Any]) -> None:
+        what = command["cmd"]
+        if what == "gone":
+            os._exit(0)
+        elif what in ("stop", "pause"):
+            self.flag = True
+            self.inbox.put(command)
+        elif what == "phase":
+            self._phase(command["name"])
+        elif what == "abort":
+            self._abort(command)
+        else:
+            self.inbox.put(command)
+
+    def _phase(self, name: str) -> None:
+        self.phase = name
+        if name == "calm":
+            self.baseline.relearn()
+        elif not self.baseline.frozen:
+            self.baseline.freeze()
+            self.say("baseline", **self.baseline.record())
+        if name == "storm":
+            self.full = True
+        self.say("phase", name=name)
+
+    def _abort(self, command: dict[str, Any]) -> None:
+        """Cut the group's connections; the loop then says whether the operation returned."""
+        self.aborting = True
+        started = now_ns()
+        self.say("aborting", by=command.get("by", "coordinator"), reason=command.get("reason", ""))
+        cut = 0
+        if self.cuda and self.iterating:
+            with contextlib.suppress(Exception):
+                c10d._abort_process_group()
+        else:
+            cut = sockets.sever(self.cut)
+        self.inbox.put({"cmd": "aborted", "started": started, "cut": cut})
+
+    def _tell_heartbeat(self, kind: str, peer: int, source: int, silence_ms: float) -> None:
+        limit = self.baseline.alarms().get("silence_ms", 1000.0)
+        self.say("net", kind=kind, peer=peer, source=source, silence_ms=silence_ms, thr_ms=limit)
+
+    # ------------------------------------------------------------------ life
+
+    def run(self) -> None:
+        """Serve until told to stop; never returns."""
+        self._hello()
+        self.sampler.start()
+        self.sampler.longest_silence = self.mesh.longest_ms
+        reason = "stop"
+        while True:
+            command = self.inbox.get()
+            if command["cmd"] == "stop":
+                break
+            if command["cmd"] == "peers":
+                peers = {int(r): (a, p) for r, (a, p) in command["peers"].items()}
+                self.ranks = _unique({r: a for r, (a, _) in peers.items()})
+                self.mesh.start({r: p for r, p in peers.items() if r != self.rank})
+            elif command["cmd"] == "group":
+                self._group(command)
+            elif command["cmd"] == "aborted":
+                self._aborted(command)
+        self.say("end", reason=reason, iters=self.counted, bad=self.wrong, lost=self.recorder.lost)
+        self.sampler.flush(now_ns())
+        for _ in range(100):
+            if self.recorder.flush():
+                break
+        os._exit(0)
+
+    def _hello(self) -> None:
+        self.say(
+            "hello",
+            pid=os.getpid(),
+            node=self.spec["node"],
+            addr=self.address,
+            hb_port=self.mesh.port,
+            netns=os.stat("/proc/thread-self/ns/net").st_ino,
+            python=platform.python_version(),
+            torch=str(torch.__version__),
+            backend=self.spec["backend"],
+            ifname=self.spec["interface"],
+        )
+
+    def _group(self, command: dict[str, Any]) -> None:
+        """Join a group and iterate until it ends, for whatever reason."""
+        members = [int(rank) for rank in command["members"]]
+        self.flag = self.aborting = False
+        self.recorder.common["inc"] = command["inc"]
+        started = now_ns()
+        try:
+            self._join(command, members)
+        except (RuntimeError, ValueError) as error:
+            self._failed(error, -1, "init")
+            return
+        took = (now_ns() - started) / 1e9
+        self.say("group", world=len(members), members=members, took_s=took)
+        self._iterate(int(command["first"]), int(command["inc"]) == 0)
+
+    def _join(self, command: dict[str, Any], members: list[int]) -> None:
+        if dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+        before = {c.inode for c in sockets.connections()}
+        shared = FileStore(command["store"], -1)
+        store = PrefixStore(f"inc{command['inc']}", shared)
+        place, world = members.index(self.rank), len(members)
+        dist.init_process_group(
+            self.spec["backend"],
+            store=store,
+            rank=place,
+            world_size=world,
+            timeout=timedelta(seconds=self.spec["timeout_s"]),
+        )
+        layout = Layout(self.spec["op"], world, max(1, int(self.spec["bytes"]) // 4))
+        self.buffers = Buffers(layout, place, "cuda" if self.cuda else "cpu")
+        self.sampler.common = {
+            "op": layout.op, "bytes": layout.bytes, "world": world, "node": self.spec["node"],
+        }  # fmt: skip
+        self._before = before
+        self._find_connections()
+
+    def _find_connections(self) -> None:
+        """The group's own connections: those that were not there before it."""
+        self.cut = tuple(c for c in sockets.connections() if c.inode not in self._before)
+        self.sampler.watch(self.cut, self.ranks)
+
+    def _iterate(self, first: int, fresh: bool) -> None:
+        self.iterating = True
+        gaps: deque[float] = deque(maxlen=10)
+        begun, i = now_ns(), first
+        self.progress.done_ns = begun
+        try:
+            while True:
+                if self._once(i, first, fresh, gaps):
+                    self.say("paused", i=i)
+                    return
+                i += 1
+        except RuntimeError as error:
+            self._failed(error, i, "op")
+        finally:
+            self.iterating = False
+            self.progress.began_ns = self.progress.done_ns = 0
+            self.sampler.flush(now_ns())
+
+    def _once(self, i: int, first: int, fresh: bool, gaps: deque[float]) -> bool:
+        """One iteration; whether all ranks agreed to end with it."""
+        state, buffers = self.progress, self.buffers
+        state.i = i
+        buffers.fill(i, self.flag)
+        t0 = now_ns()
+        state.began_ns = t0
+        self._wait(buffers.start(i, None))
+        t1 = now_ns()
+        state.began_ns = 0
+        full = self.full or i - first < WARMUP or i % EVERY == 0
+        if self.spec["corrupt_rank"] == self.rank and i == self.spec["corrupt_at"]:
+            buffers.spoil(self.spec["corrupt_index"])
+        wrong = buffers.check_all(i) if full else buffers.check_some(i)
+        if wrong:
+            self._corrupt(i, wrong)
+        if full and buffers.layout.op in SHARED:
+            self.say("hash", i=i, hash=f"{buffers.hash():016x}")
+        done = now_ns()
+        state.batch.append((i, t0, t1, (done - t1) // 1000, full, wrong is not None))
+        self.counted += 1
+        gap = (done - state.done_ns) / 1e6
+        state.done_ns = done
+        self._learn(i - first, gap, (t1 - t0) / 1e6, gaps, fresh)
+        return buffers.flagged()
+
+    def _wait(self, work: Any) -> None:
+        """Wait in slices of 50 ms: an elapsed slice leaves the operation alive."""
+        while True:
+            try:
+                work.wait(_WAIT)
+            except RuntimeError as error:
+                if str(error).strip() != _ALIVE:
+                    raise
+                continue
+            if self.cuda:
+                torch.cuda.current_stream().synchronize()
+            return
+
+    def _learn(self, n: int, gap: float, age: float, gaps: deque[float], fresh: bool) -> None:
+        if n < WARMUP:
+            return
+        gaps.append(gap)
+        if self.phase == "calm":
+            self.baseline.learn(gap, age)
+        if n == WARMUP + STEADY and fresh:
+            self.baseline.settle()
+            self._find_connections()
+            self.say("sock", socks=sockets.describe(self.cut, self.ranks))
+            self.say("baseline", **self.baseline.record())
+            self.say("steady", i=self.progress.i)
+        elif n == WARMUP and not fresh:
+            self._find_connections()
+            self.say("sock", socks=sockets.describe(self.cut, self.ranks))
+            self.say("steady", i=self.progress.i)
+        if self.full and self.spec["check"] != "full" and self.phase not in ("storm", "heal"):
+            calm = quantile(sorted(self.baseline.gaps), 0.5) if self.baseline.gaps else 0.0
+            settled = len(gaps) == gaps.maxlen and quantile(sorted(gaps), 0.5) <= 1.25 * calm
+            self.full = not settled
+
+    def _corrupt(self, i: int, wrong: Wrong) -> None:
+        self.wrong += 1
+        layout, place = self.buffers.layout, self.buffers.rank
+        self.say(
+            "corrupt",
+            i=i,
+            op=layout.op,
+            **asdict(wrong),
+            stale_of=layout.stale_of(i, place, wrong.index, wrong.got),
+            missing_rank=layout.missing_rank(i, place, wrong.index, wrong.got),
+        )
+
+    # ------------------------------------------------------------------ endings
+
+    def _failed(self, error: Exception, i: int, where: str) -> None:
+        if self.aborting:
+            return
+        began = self.progress.began_ns
+        message = str(error)[:1024]
+        kind = kind_of(message)
+        self.say(
+            "error",
+            i=i,
+            cls="init" if where == "init" else kind,
+            type=type(error).__name__,
+            msg=message,
+            in_op_ms=(now_ns() - began) / 1e6 if began else None,
+        )
+
+    def _aborted(self, command: dict[str, Any]) -> None:
+        """Reached only when the loop returned, so the abort was effective."""
+        took = (now_ns() - command["started"]) / 1e6
+        method = "process group abort" if self.cuda else "socket shutdown"
+        self.say("aborted", method=method, cut=command["cut"], took_ms=took, effective=True)
+        self.aborting = False
+        if dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+        self.sampler.watch((), {})
+        self.cut = ()
+
+
+def _unique(addresses: dict[int, str]) -> dict[str, int]:
+    """Rank behind an address, for addresses that only one rank has."""
+    every = list(addresses.values())
+    return {address: rank for rank, address in addresses.items() if every.count(address) == 1}
+
+
+def main(spec: dict[str, Any], channel: socket.socket) -> None:
+    """Run one rank in this process, which already is in its namespace; never returns."""
+    torch.set_num_threads(1)
+    variable = "NCCL_SOCKET_IFNAME" if spec["backend"] == "nccl" else "GLOO_SOCKET_IFNAME"
+    os.environ[variable] = spec["interface"]
+    if spec["backend"] == "nccl":
+        torch.cuda.set_device(int(spec["local_rank"]))
+    try:
+        Worker(spec, channel).run()
+    except OSError as error:
+        sys.stderr.write(f"rank{spec['rank']} on {spec['node']}: {error}\n")
+        os._exit(1)
