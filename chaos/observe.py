@@ -1,7 +1,7 @@
 """Runs the programs of probes and keeps what they say. The only room that measures.
 
-Programs outlive a trial: a job that takes five seconds to start is started once per run, and each
-trial reads the records of its own time. A program that ends before it was told to is trouble, and
+Programs outlive a trial: a job that takes five seconds to start is started once per run, a probe
+reads its programs' whole life so far, and each trial keeps what lies in its own time. A program that ends before it was told to is trouble, and
 trouble makes the trial inconclusive.
 """
 
@@ -21,14 +21,6 @@ from chaos.registry import Probe, Program
 
 Records = dict[str, list[dict[str, Any]]]
 Listener = Callable[[str, str, dict[str, Any]], None]
-
-#: Kinds of records that are true for a program's whole life, whatever the trial.
-LASTING = frozenset(
-    {
-        "ready", "hello", "clock", "sock", "process", "baseline", "group", "names", "start",
-        "carrier", "phase", "config", "interfaces", "env",
-    }
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -135,13 +127,6 @@ class Observer:
         """Everything one probe's programs said so far."""
         return {name: list(r.records) for name, r in self._running.get(label, {}).items()}
 
-    def during(self, label: str, start_ns: int, end_ns: int) -> Records:
-        """What they said about a stretch of time, with what is true for their whole life."""
-        return {
-            name: [r for r in records if _belongs(r, start_ns, end_ns)]
-            for name, records in self.records(label).items()
-        }
-
     def trouble(self, label: str) -> tuple[str, ...]:
         """Sentences that make this probe's data doubtful."""
         found = []
@@ -169,9 +154,3 @@ class Observer:
         """Stop everything; repeatable."""
         self._stopping = True
         await asyncio.gather(*(self.stop_probe(label) for label in list(self._running)))
-
-
-def _belongs(record: Mapping[str, Any], start_ns: int, end_ns: int) -> bool:
-    if record.get("ev") in LASTING or "t" not in record:
-        return True
-    return start_ns <= int(record["t"]) <= end_ns

@@ -9,6 +9,7 @@ after    the traffic recovers; the state is compared with the snapshot
 from __future__ import annotations
 
 import asyncio
+import bisect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from chaos.aim import Aimed, aim
 from chaos.change import Change
 from chaos.driver import Driver
 from chaos.experiment import Experiment
-from chaos.fabric import Crossing, Link, Port
+from chaos.fabric import Crossing, Port
 from chaos.hands import Hands
 from chaos.hands import Proof as HandsProof
 from chaos.observe import Observer
@@ -80,7 +81,7 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
     namespaces = ground.driver.namespaces()
     before = snapshot.take(namespaces)
     usage, started = load.read(namespaces.values()), now_ns()
-    counted = ground.tracer.counters(_ports(ground.driver.fabric.links))
+    counted = ground.tracer.counters(ground.driver.fabric.links)
     await asyncio.sleep(ground.experiment.phases.calm.s + rng.uniform(0, 0.5))
     calm = (started, now_ns())
     calm_load = load.between(usage, load.read(namespaces.values()))
@@ -122,22 +123,25 @@ async def _storm(
         await asyncio.sleep(storm.s)
         end = now_ns()
         return Proof(), Moment(start, start), Moment(end, end)
-    armed: list[tuple[Hands, tuple[Change, ...], tuple[InForce, ...]]] = []
+    armed: list[tuple[Hands, tuple[InForce, ...]]] = []
     try:
         for at, aimed in enumerate(aims):
             changes = place_processes(aimed.fault.changes(ground.driver.fabric), ground.driver)
             hands = await _arm(ground, f"{number}-{at}", changes)
-            armed.append((hands, changes, aimed.fault.schedule(storm, rng)))
+            armed.append((hands, aimed.fault.schedule(storm, rng)))
         start_ns = now_ns() + LEAD_NS
         proofs = await asyncio.gather(
-            *(_in_force(ground, hands, start_ns, spans) for hands, _, spans in armed)
+            *(_in_force(ground, hands, start_ns, spans) for hands, spans in armed)
         )
     finally:
-        await asyncio.gather(*(hands.close() for hands, _, _ in armed))
+        await asyncio.gather(*(hands.close() for hands, _ in armed))
     ground.tell("phase.entered", {"name": "heal", "trial": number})
-    event = min((done.event for done in proofs), key=lambda moment: moment.earliest_ns)
-    heal = max((done.healed for done in proofs), key=lambda moment: moment.latest_ns)
-    return _proof([changes for _, changes, _ in armed], proofs), event, heal
+    events = [done.event for done in proofs if done.event is not None]
+    heals = [done.healed for done in proofs if done.healed is not None]
+    never = Moment(start_ns, start_ns)
+    event = min(events, key=lambda moment: moment.earliest_ns, default=never)
+    heal = max(heals, key=lambda moment: moment.latest_ns, default=Moment(now_ns(), now_ns()))
+    return _proof(proofs), event, heal
 
 
 async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Hands:
@@ -178,11 +182,19 @@ def place_processes(changes: Sequence[Change], driver: Driver) -> tuple[Change, 
     )
 
 
-def _proof(changes: Sequence[Sequence[Change]], proofs: Sequence[HandsProof]) -> Proof:
+def _proof(proofs: Sequence[HandsProof]) -> Proof:
     each = [
-        {"text": change.describe(), "place": str(change.place), **asdict(proved)}
-        for some, done in zip(changes, proofs, strict=True)
-        for change, proved in zip(some, done.changes, strict=True)
+        {
+            "text": one.change.describe(),
+            "place": str(one.change.place),
+            "in_force": one.in_force,
+            "seen": one.seen,
+            "hit": one.hit,
+            "taken_back": one.taken_back,
+            "cure": one.leftover,
+        }
+        for done in proofs
+        for one in done.changes
     ]
     hits = [c["hit"] for c in each if c["hit"] is not None]
     seen = [c["seen"] for c in each if c["seen"] is not None]
@@ -193,12 +205,8 @@ def _proof(changes: Sequence[Sequence[Change]], proofs: Sequence[HandsProof]) ->
         taken_back=all(c["taken_back"] for c in each),
         changes=tuple(each),
         actions=tuple(asdict(action) for done in proofs for action in done.actions),
-        late=tuple(sentence for done in proofs for sentence in done.late),
+        late=tuple(s for done in proofs for s in (*done.late, *done.trouble)),
     )
-
-
-def _ports(links: Sequence[Link]) -> tuple[Port, ...]:
-    return tuple(port for link in links for port in link.ports)
 
 
 def _exposure(
@@ -217,9 +225,8 @@ def _exposure(
         crosses = "; ".join(taken) or "no link"
         sentence = f"not exposed: the traffic avoids {avoided}; it takes {crosses}"
         return aims, Exposure(False, sentence, taken)
-    ports = _ports([crossing.link for crossing in crossed])
-    now = ground.tracer.counters(ports)
-    packets = {port.id: now[port].tx_packets - counted[port].tx_packets for port in ports}
+    now = ground.tracer.counters([crossing.link for crossing in crossed])
+    packets = {port.id: now[port].tx_packets - counted[port].tx_packets for port in now}
     crossing = crossed[0]
     sent = packets[crossing.link.port_of(crossing.source).id]
     least = max(10, int(50 * ground.experiment.phases.calm.s))
@@ -279,9 +286,8 @@ def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
     numbers: list[Measure] = []
     detectors: set[str] = set()
     for label, probe in ground.observer.probes.items():
-        start, end = windows.calm_ns[0], windows.end_ns + int(FLUSH_S * 1e9)
         try:
-            got = probe.read(ground.observer.during(label, start, end))
+            got = clip(probe.read(ground.observer.records(label)), windows)
             numbers += [_labelled(label, m) for m in probe.measures(got, windows)]
         except (KeyError, ValueError, TypeError, IndexError) as error:
             trouble.append(f"probe {label}: its records cannot be read: {error!r}")
@@ -290,7 +296,6 @@ def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
         trouble += [*ground.observer.trouble(label), *got.trouble]
         detectors |= set(getattr(probe, "detectors", ()))
     events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
-    events = [e for e in events if windows.calm_ns[0] <= e.at_ns <= windows.end_ns]
     trouble += _calm_alarms(events, windows)
     numbers += measures.detection(events, windows, detectors)
     numbers += measures.localisation(events, windows, trial.truth)
@@ -303,6 +308,26 @@ def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
         trouble=tuple(dict.fromkeys(trouble)),
         extra={r.probe: dict(r.extra) for r in readings},
     )
+
+
+def clip(readings: Readings, windows: Windows) -> Readings:
+    """Readings of a program's whole life -> those of one trial."""
+    start, end = windows.calm_ns[0], windows.end_ns
+    inside = [bisect_pair(series.at_ns, start, end) for series in readings.series]
+    return replace(
+        readings,
+        events=tuple(e for e in readings.events if start <= e.at_ns <= end),
+        series=tuple(
+            replace(s, at_ns=s.at_ns[a:b], values=s.values[a:b])
+            for s, (a, b) in zip(readings.series, inside, strict=True)
+        ),
+        spans=tuple(s for s in readings.spans if s.end_ns >= start and s.start_ns <= end),
+    )
+
+
+def bisect_pair(at_ns: Sequence[int], start: int, end: int) -> tuple[int, int]:
+    """Positions of the first and behind the last time within [start, end]."""
+    return bisect.bisect_left(at_ns, start), bisect.bisect_right(at_ns, end)
 
 
 def _labelled(label: str, measure: Measure) -> Measure:

@@ -80,18 +80,17 @@ async def _inject(
         proof = await hands.heal()
         await hands.close()
     residue = await snapshot.settle(driver.namespaces(), before, deadline_s=20.0)
-    left = [c for c in proof.changes if not c.taken_back]
+    left = proof.leftovers
     if not quiet:
-        out.print(_table(changes, {i: c for i, c in enumerate(proof.changes)}))
+        out.print(_table(changes, dict(enumerate(proof.changes))))
         out.print("[green]healed[/]" if not left else "[red]not healed[/]")
     for sentence in residue:
         err.print(f"left behind: {sentence}", style="red")
     if left:
-        cures = "\n".join(f"  {c.cure}" for c in left)
-        raise LeftoverError(f"{len(left)} changes are still in force; cure:\n{cures}")
+        raise LeftoverError("\n".join(left))
     return {
         "fault": as_text(aimed.fault),
-        "in_force": all(c.in_force for c in proof.changes),
+        "in_force": proof.in_force,
         "changes": [
             {"text": change.describe(), "seen": c.seen, "hit": c.hit, "taken_back": c.taken_back}
             for change, c in zip(changes, proof.changes, strict=True)
@@ -132,27 +131,47 @@ def _count(value: int | None) -> str:
 def status(json: Json = False) -> None:
     """Say what is up and what is in force, anywhere on this machine. Changes nothing."""
     running = NetnsDriver.running()
-    standing = recover.in_force()
+    standing = [one for one in recover.in_force() if one.in_force is not False]
     if json:
         print_json(
             {
                 "fabrics": [
-                    {"instance": r.instance, "fabric": r.fabric, "alive": r.alive} for r in running
+                    {"instance": r.instance, "fabric": r.fabric, "alive": r.alive, "stale": r.stale}
+                    for r in running
                 ],
-                "in_force": [recover.as_json(one) for one in standing],
+                "in_force": [_status_json(one) for one in standing],
             }
         )
     else:
         for one in running:
-            owner = "" if one.alive else "  [yellow](owner died; railbreak down --all)[/]"
-            out.print(f"up        {one.instance}  ({one.fabric}){owner}")
+            owner = "  [yellow](its owner died; railbreak down --all)[/]" if one.stale else ""
+            out.print(f"up        {one.instance}  ({one.fabric}, {one.age_s:.0f} s){owner}")
         for item in standing:
-            out.print(f"[red]in force[/]  {recover.sentence(item)}")
+            out.print("[red]in force[/]  ", end="")
+            out.print(_status_sentence(item), markup=False)
         if not running:
             out.print("no fabric is up")
         if not standing:
             out.print("[green]clean[/]: no fault is in force")
-    raise typer.Exit(8 if standing else 0)
+    raise typer.Exit(8 if any(not one.held for one in standing) else 0)
+
+
+def _status_json(one: recover.Status) -> dict[str, Any]:
+    return {
+        "change": one.entry.change.describe(),
+        "journal": str(one.entry.path),
+        "in_force": one.in_force,
+        "held": one.held,
+        "reason": one.reason,
+        "cure": one.entry.cure,
+    }
+
+
+def _status_sentence(one: recover.Status) -> str:
+    held = "held by a living injector, which heals" if one.held else "held by nobody"
+    sure = "" if one.in_force else f" (cannot be told: {one.reason})"
+    cure = "" if one.held else f"; cure: railbreak undo {one.entry.path}"
+    return f"{one.entry.change.describe()}: {held}{sure}{cure}"
 
 
 Journal = Annotated[
@@ -170,11 +189,12 @@ def undo(
         raise SpecError("name journals, or give --all")
     done = recover.undo(journals or recover.journals())
     for one in done:
-        style = "red" if one.leftover else "green"
-        out.print(recover.told(one), style=style)
+        style = "red" if one.outcome == "leftover" else "green"
+        out.print(f"[{style}]{one.outcome.replace('_', ' ')}[/]  ", end="")
+        out.print(f"{one.entry.change.describe()}: {one.reason}", markup=False)
     if not done:
         out.print("[green]clean[/]: nothing was in force")
-    left = [one for one in done if one.leftover]
+    left = [one for one in done if one.outcome == "leftover"]
     if left:
         cures = "\n".join(f"  {one.cure}" for one in left)
         raise LeftoverError(f"{len(left)} changes could not be taken back; cure:\n{cures}")
@@ -187,9 +207,10 @@ def forget(
 ) -> None:
     """Give up on taking back what a journal says is in force; says what it leaves as it is."""
     for journal in journals:
-        left = recover.in_force([journal])
+        left = [one for one in recover.in_force([journal]) if one.in_force is not False]
         for item in left:
-            err.print(f"will be left as it is: {recover.sentence(item)}", style="yellow")
+            err.print("will be left as it is: ", style="yellow", end="")
+            err.print(f"{item.entry.change.describe()}; cure: {item.entry.cure}", markup=False)
         if left and not yes:
             typer.confirm(f"Forget {len(left)} changes of {journal}?", abort=True)
         recover.forget(journal)
