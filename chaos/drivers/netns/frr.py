@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.drivers.netns.frrconf import bgp_stanzas, split
 from chaos.drivers.netns.nodes import Command, Entry
 from chaos.errors import CapabilityError, FabricError
 from chaos.fabric import Fabric, Node
@@ -26,7 +27,6 @@ _DAEMONS = (
     *("nhrpd", "eigrpd", "babeld", "sharpd", "pbrd", "staticd", "bfdd", "fabricd", "vrrpd"),
     "pathd",
 )
-_ALWAYS = ("zebra", "staticd")
 _BY_STANZA = {
     "router bgp": "bgpd",
     "router ospf": "ospfd",
@@ -78,24 +78,33 @@ def routing(node: Node, fabric: Fabric, etc: Mapping[str, Path]) -> Routing:
     """
     texts = {name: path.read_text(encoding="utf-8") for name, path in etc.items()}
     config = texts.get("frr.conf", "")
-    wanted, options = _read_daemons(texts["daemons"]) if "daemons" in texts else (None, {})
-    if wanted is None:
+    said, options = _read_daemons(texts.get("daemons", ""))
+    wanted = {name for name, yes in said.items() if yes} | {"zebra"}
+    if not said:
         stanzas = {key for key in _BY_STANZA if re.search(rf"^{key}\b(?!\d)", config, re.M)}
-        wanted = {_BY_STANZA[key] for key in stanzas}
+        wanted |= {_BY_STANZA[key] for key in stanzas}
         wanted |= {name.removesuffix(".conf") for name in texts} & set(_DAEMONS)
-    wanted |= set(_ALWAYS)
+    if said.get("staticd", True) or re.search(r"^ip(v6)? route ", config, re.M):
+        wanted.add("staticd")
     daemons = {name: options.get(name, ()) for name in _DAEMONS if name in wanted}
     whole = "\n".join(texts.values())
+    pieces = split(config, daemons)
     added = [
         line
-        for found in re.findall(r"^router bgp .*$", config, re.M)
-        for line in (found.rstrip(), " bgp log-neighbor-changes", "exit")
+        for header in bgp_stanzas(config)
+        for line in (header, " bgp log-neighbor-changes", "exit", "")
     ]
-    own = {name: _forced(name, whole) + texts.get(f"{name}.conf", "") for name in daemons}
-    if config and not config.endswith("\n"):
-        config += "\n"
+    if pieces is not None:
+        config = ""
+        pieces = {name: text + "\n".join(added * (name == "bgpd")) for name, text in pieces.items()}
+    elif config:
+        config += "\n" * (not config.endswith("\n")) + "\n".join(added)
+    own = {
+        name: _forced(name, whole) + (pieces or {}).get(name, "") + texts.get(f"{name}.conf", "")
+        for name in daemons
+    }
     source = str(etc["frr.conf"]) if "frr.conf" in etc else ""
-    return Routing(node.name, daemons, config + "\n".join([*added, ""]), source, own)
+    return Routing(node.name, daemons, config, source, own)
 
 
 def _forced(daemon: str, config: str) -> str:
@@ -109,9 +118,9 @@ def _forced(daemon: str, config: str) -> str:
     return "\n".join([*([defaults[0]] if defaults else []), *lines, ""])
 
 
-def _read_daemons(text: str) -> tuple[set[str], dict[str, tuple[str, ...]]]:
+def _read_daemons(text: str) -> tuple[dict[str, bool], dict[str, tuple[str, ...]]]:
     """Read Debian's `daemons` file: `bgpd=yes`, `bgpd_options="-A 127.0.0.1"`."""
-    wanted: set[str] = set()
+    said: dict[str, bool] = {}
     options: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("#")[0].strip().partition("=")
@@ -122,9 +131,9 @@ def _read_daemons(text: str) -> tuple[set[str], dict[str, tuple[str, ...]]]:
             given = shlex.split(" ".join(words))
             kept = tuple(word for word in given if word not in ("--daemon", "-d"))
             options[name.removesuffix("_options")] = kept
-        elif words in (["yes"], ["1"]):
-            wanted.add(name)
-    return wanted, options
+        elif name in _DAEMONS:
+            said[name] = words in (["yes"], ["1"])
+    return said, options
 
 
 def write_own(plan: Routing, home: Path) -> None:
