@@ -13,7 +13,7 @@ from typing import Any
 
 from chaos.document import Document, join, read
 from chaos.errors import SpecError, near
-from chaos.experiment_values import Experiment, Phases, Range
+from chaos.experiment_values import Experiment, Phases, Range, quoted
 from chaos.fields import convert, shown
 from chaos.objectives import Objective, objective
 from chaos.registry import FAULTS, PROBES, build
@@ -153,7 +153,8 @@ def _built(
             raise SpecError(f"fields of {what} {name} expected, got {shown(values)}")
         return build(table, what, name, values)
     except SpecError as error:
-        raise document.locate(error, at) from None
+        inner = error.field or quoted(values if isinstance(values, dict) else {}, error.reason)
+        raise document.wrong(error.reason, join(at, inner)) from None
 
 
 def _phases(document: Document, value: Any) -> Phases:

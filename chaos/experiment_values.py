@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from chaos.document import Document, join
@@ -13,6 +13,7 @@ from chaos.errors import SpecError, near
 from chaos.fabric import Fabric
 from chaos.fields import convert
 from chaos.objectives import (
+    Bound,
     DetectedBy,
     FalseAlarms,
     Named,
@@ -23,6 +24,8 @@ from chaos.objectives import (
 from chaos.registry import PROBES
 from chaos.units import Duration
 
+#: Measures that every trial has, whatever its probes.
+EVERY_TRIAL = ("detection_first_ms", "localisation_ms", "localisation_right_percent")
 #: Probes that send traffic, in the order in which one is taken as the exposed one.
 TRAFFIC = ("flow", "collective")
 SHORTEST, LONGEST = Duration.parse("100 ms"), Duration.parse("1 h")
@@ -161,6 +164,24 @@ class Experiment:
         """There is no fault at all."""
         return not self.faults
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Every measure that these probes, and the trial itself, can give.
+
+        A probe under a label says which it is: `flow/b` gives `b_flow_lost_packets`.
+        """
+        names = list(EVERY_TRIAL)
+        for label, probe in self.probes.items():
+            _, slash, word = label.partition("/")
+            names += [f"{word}_{name}" if slash else name for name in probe.schema]
+        names += [f"detection_{name}_ms" for name, of in detectors().items() if of in self._kinds]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def _kinds(self) -> set[str]:
+        """Registered names of the probes, labels left out."""
+        return {label.partition("/")[0] for label in self.probes}
+
     def wrong(self, message: str, at: str = "") -> SpecError:
         """A refusal of one field, with file and line where they are known."""
         if self.document is not None:
@@ -189,7 +210,8 @@ class Experiment:
         except SpecError as error:
             if error.file is not None:
                 raise
-            inner = error.field or _field_of(part, error.reason)
+            values = {item.name: getattr(part, item.name) for item in fields(part)}
+            inner = error.field or quoted(values, error.reason)
             raise self.wrong(error.reason, join(at, inner)) from None
 
     def _fault_field(self, at: int, fault: Any) -> str:
@@ -245,6 +267,11 @@ class Experiment:
 
     def _check_objective(self, at: str, one: Objective) -> None:
         needed: tuple[str, ...] = ()
+        if isinstance(one, Bound) and one.measure not in (known := self.measures):
+            raise self.wrong(
+                f"no measure {one.measure!r} from these probes; {near(one.measure, known)}",
+                join(at, "measure"),
+            )
         if isinstance(one, DetectedBy | UndetectedBy | Named) and not self.faults:
             raise self.wrong(
                 f"{one.key} needs a fault; for placebo trials use false_alarms", join(at, one.key)
@@ -255,23 +282,25 @@ class Experiment:
             needed = one.detectors
         if isinstance(one, FalseAlarms) and self.faults and not self.placebos:
             raise self.wrong("needs placebo trials, and placebos is 0", join(at, one.key))
-        here = {label.partition("/")[0] for label in self.probes}
         for word in needed:
             probe = detectors()[word]
-            if probe not in here:
+            if probe not in self._kinds:
                 raise self.wrong(
                     f"detector {word} is reported by probe {probe}, which is not among the probes",
                     join(at, one.key),
                 )
 
 
-def _field_of(part: Any, reason: str) -> str:
-    """The field of a fault or probe whose value a refusal quotes."""
-    if not is_dataclass(part):
-        return ""
-    for item in fields(part):
-        value = getattr(part, item.name)
-        for at, word in enumerate(value if isinstance(value, tuple) else (value,)):
+def quoted(values: Mapping[str, Any], reason: str) -> str:
+    """The field whose value a refusal quotes, for refusals that name no field themselves.
+
+    Examples:
+        >>> quoted({"source": "host1", "hosts": ("host1", "host9")}, "no node 'host9' in it")
+        'hosts[1]'
+    """
+    for name, value in values.items():
+        many = isinstance(value, tuple | list)
+        for at, word in enumerate(value if many else (value,)):
             if isinstance(word, str) and word and repr(word) in reason:
-                return f"{item.name}[{at}]" if isinstance(value, tuple) else item.name
+                return f"{name}[{at}]" if many else name
     return ""

@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
 
@@ -155,6 +156,7 @@ def probe(name: str) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
+@cache
 def load() -> None:
     """Import every fault and probe: ours, then those of entry points."""
     for package in ("faults", "probes"):

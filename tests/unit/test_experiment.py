@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -15,6 +15,7 @@ from chaos.objectives import Bound, DetectedBy, FalseAlarms, Named, UndetectedBy
 from chaos.units import Duration, Percent, Pps, Size
 
 DATA = Path(__file__).parent.parent / "data" / "experiments"
+SLOW, SMALL = Pps(1000), Size(2**20)
 WRONG = sorted(path for path in DATA.glob("*.yaml") if path.stem != "right")
 
 
@@ -45,9 +46,12 @@ class Flow:
     """A probe with traffic, for these tests."""
 
     name = "flow"
+    schema: ClassVar = dict.fromkeys(
+        ("flow_outage_longest_ms", "stall_ms", "share_percent", "job_wrong_values")
+    )
     source: str = "host1"
     target: str = "host2"
-    rate: Pps = Pps(1000)
+    rate: Pps = SLOW
 
     def programs(self, fabric, addresses):
         fabric.node(self.source)
@@ -60,8 +64,9 @@ class Collective:
     """A probe with a list, for these tests."""
 
     name = "collective"
+    schema: ClassVar = dict.fromkeys(("job_recovery_ms", "job_wrong_values"))
     hosts: tuple[str, ...]
-    size: Size = Size(2**20)
+    size: Size = SMALL
     timeout: Duration | None = None
 
     def programs(self, fabric, addresses):
@@ -73,6 +78,8 @@ class Collective:
 @dataclass(frozen=True)
 class Quiet:
     """A probe without fields, for these tests."""
+
+    schema: ClassVar = {}
 
     def programs(self, fabric, addresses):
         return ()
@@ -147,8 +154,8 @@ def test_a_right_file_is_read_whole():
     ("written", "expected"),
     [
         (
-            "{measure: job_recovery_ms, at_most: 2 s, share: 90 %}",
-            Bound("job_recovery_ms", at_most=2000.0, share=Percent(90)),
+            "{measure: stall_ms, at_most: 2 s, share: 90 %}",
+            Bound("stall_ms", at_most=2000.0, share=Percent(90)),
         ),
         (
             "{measure: share_percent, at_least: 5 %, at_most: 10}",
@@ -208,10 +215,19 @@ def test_a_probe_may_occur_twice_under_labels(right):
         "  kernel_events: {}", "  kernel_events:\n  flow/b: {rate: 10}\nexposed: flow/b"
     )
 
-    found = loads(text)
+    found = loads(text.replace("measure: flow", "measure: a_flow"))
 
     assert found.exposed == "flow/b"
     assert found.probes["flow/b"] == Flow(rate=Pps(10))
+
+
+def test_the_measures_of_a_labelled_probe_carry_its_label(right):
+    text = right.replace("kernel_events: {}", "kernel_events:\n  flow/b: {rate: 10}\nexposed: flow")
+
+    for name in ("b_stall_ms", "detection_carrier_ms", "localisation_ms"):
+        assert loads(text.replace("flow_outage_longest_ms", name)).objectives[0].measure == name
+    with pytest.raises(SpecError, match=r"no measure 'detection_bfd_ms' from these probes; did"):
+        loads(text.replace("flow_outage_longest_ms", "detection_bfd_ms"))
 
 
 def test_faults_may_be_several(right):
