@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from chaos.change import Place, Where
 from chaos.errors import CapabilityError
@@ -91,8 +91,8 @@ class Driver(Protocol):
     `hardware`); figures of different labels are never compared.
     """
 
-    name: str
-    fidelity: str
+    name: ClassVar[str]
+    fidelity: ClassVar[str]
     fabric: Fabric
     instance: str
 

@@ -1,8 +1,8 @@
 """Runs the programs of probes and keeps what they say. The only room that measures.
 
-Programs outlive a trial: a job that takes five seconds to start is started once per run, a probe
-reads its programs' whole life so far, and each trial keeps what lies in its own time. A program that ends before it was told to is trouble, and
-trouble makes the trial inconclusive.
+Programs outlive a trial: a job that takes five seconds to start is started once per run. A probe
+reads its programs' whole life so far, and each trial keeps what lies in its own time. A program
+that ends before it was told to is trouble, and trouble makes the trial inconclusive.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def _experiment(
 def _objective(one: Any) -> Objective:
     from chaos.objectives import objective
 
-    return objective(one) if isinstance(one, dict) else one  # type: ignore[no-any-return]
+    return objective(one) if isinstance(one, dict) else one
 
 
 async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver) -> Record:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ async def _storm(
     never = Moment(start_ns, start_ns)
     event = min(events, key=lambda moment: moment.earliest_ns, default=never)
     heal = max(heals, key=lambda moment: moment.latest_ns, default=Moment(now_ns(), now_ns()))
-    return _proof(proofs), event, heal
+    return _proof(proofs, [s for _, spans in armed for s in spans]), event, heal
 
 
 async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Hands:
@@ -182,7 +182,19 @@ def place_processes(changes: Sequence[Change], driver: Driver) -> tuple[Change, 
     )
 
 
-def _proof(proofs: Sequence[HandsProof]) -> Proof:
+def _too_late(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Iterator[str]:
+    """Actions so late that the fault was not the planned one: by a fifth of the shortest span.
+
+    Lesser lateness does no harm: measures count from what the kernel acknowledged.
+    """
+    shortest = min((span.end_ns - span.start_ns for span in spans), default=0)
+    for action in (a for done in proofs for a in done.actions):
+        late = action.before_ns - action.planned_ns
+        if late > shortest / 5:
+            yield f"{action.kind} of change {action.change} came {late / 1e6:.3g} ms late"
+
+
+def _proof(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Proof:
     each = [
         {
             "text": one.change.describe(),
@@ -196,16 +208,16 @@ def _proof(proofs: Sequence[HandsProof]) -> Proof:
         for done in proofs
         for one in done.changes
     ]
-    hits = [c["hit"] for c in each if c["hit"] is not None]
-    seen = [c["seen"] for c in each if c["seen"] is not None]
+    hits = [one.hit for done in proofs for one in done.changes if one.hit is not None]
+    seen = [one.seen for done in proofs for one in done.changes if one.seen is not None]
     return Proof(
-        in_force=all(c["in_force"] for c in each),
+        in_force=all(done.in_force for done in proofs),
         seen=sum(seen) if seen else None,
         hit=sum(hits) if hits else None,
-        taken_back=all(c["taken_back"] for c in each),
+        taken_back=all(done.taken_back for done in proofs),
         changes=tuple(each),
         actions=tuple(asdict(action) for done in proofs for action in done.actions),
-        late=tuple(s for done in proofs for s in (*done.late, *done.trouble)),
+        late=tuple(_too_late(proofs, spans)) + tuple(s for done in proofs for s in done.trouble),
     )
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import sys
 
-import click
+import typer
 from rich.console import Console
 
 from chaos.errors import LeftoverError, RailbreakError, exit_status
+
+WRONG_COMMAND_LINE = 3  # a wrong command line is a wrong spec
 
 
 def main() -> None:
@@ -22,25 +24,24 @@ def main() -> None:
 
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        app(standalone_mode=False)
+        ended = app(standalone_mode=False)
     except RailbreakError as error:
         label = "STILL IN FORCE" if isinstance(error, LeftoverError) else "railbreak"
         errors.print(f"[bold red]{label}:[/] ", end="")
         errors.print(str(error), markup=False)
         sys.exit(exit_status(error))
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(exit_status_of_usage())
-    except (KeyboardInterrupt, click.Abort):
+    except typer.TyperException as error:
+        path = getattr(getattr(error, "ctx", None), "command_path", "railbreak")
+        errors.print("[bold red]railbreak:[/] ", end="")
+        errors.print(f"{error.format_message()} See {path} --help.", markup=False)
+        sys.exit(WRONG_COMMAND_LINE)
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("interrupted; everything was taken back")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-def exit_status_of_usage() -> int:
-    """A wrong command line is a wrong spec."""
-    return 3
+    if isinstance(ended, int) and ended:
+        if ended == 130:
+            errors.print("interrupted; everything was taken back")
+        sys.exit(ended)

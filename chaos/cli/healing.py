@@ -131,7 +131,12 @@ def _count(value: int | None) -> str:
 def status(json: Json = False) -> None:
     """Say what is up and what is in force, anywhere on this machine. Changes nothing."""
     running = NetnsDriver.running()
-    standing = [one for one in recover.in_force() if one.in_force is not False]
+    standing = [
+        (path, one)
+        for path in recover.journals()
+        for one in recover.in_force([path])
+        if one.in_force is not False
+    ]
     if json:
         print_json(
             {
@@ -139,27 +144,27 @@ def status(json: Json = False) -> None:
                     {"instance": r.instance, "fabric": r.fabric, "alive": r.alive, "stale": r.stale}
                     for r in running
                 ],
-                "in_force": [_status_json(one) for one in standing],
+                "in_force": [_status_json(path, one) for path, one in standing],
             }
         )
     else:
         for one in running:
             owner = "  [yellow](its owner died; railbreak down --all)[/]" if one.stale else ""
             out.print(f"up        {one.instance}  ({one.fabric}, {one.age_s:.0f} s){owner}")
-        for item in standing:
+        for path, item in standing:
             out.print("[red]in force[/]  ", end="")
-            out.print(_status_sentence(item), markup=False)
+            out.print(_status_sentence(path, item), markup=False)
         if not running:
             out.print("no fabric is up")
         if not standing:
             out.print("[green]clean[/]: no fault is in force")
-    raise typer.Exit(8 if any(not one.held for one in standing) else 0)
+    raise typer.Exit(8 if any(not one.held for _, one in standing) else 0)
 
 
-def _status_json(one: recover.Status) -> dict[str, Any]:
+def _status_json(path: Path, one: recover.Status) -> dict[str, Any]:
     return {
         "change": one.entry.change.describe(),
-        "journal": str(one.entry.path),
+        "journal": str(path),
         "in_force": one.in_force,
         "held": one.held,
         "reason": one.reason,
@@ -167,10 +172,10 @@ def _status_json(one: recover.Status) -> dict[str, Any]:
     }
 
 
-def _status_sentence(one: recover.Status) -> str:
+def _status_sentence(path: Path, one: recover.Status) -> str:
     held = "held by a living injector, which heals" if one.held else "held by nobody"
     sure = "" if one.in_force else f" (cannot be told: {one.reason})"
-    cure = "" if one.held else f"; cure: railbreak undo {one.entry.path}"
+    cure = "" if one.held else f"; cure: railbreak undo {path}"
     return f"{one.entry.change.describe()}: {held}{sure}{cure}"
 
 

@@ -62,8 +62,12 @@ def find(name: str) -> Experiment:
 def _with(
     experiment: Experiment, trials: int | None, placebos: int | None, seed: int | None
 ) -> Experiment:
-    given = {"trials": trials, "placebos": placebos, "seed": seed}
-    return replace(experiment, **{key: value for key, value in given.items() if value is not None})
+    return replace(
+        experiment,
+        trials=experiment.trials if trials is None else trials,
+        placebos=experiment.placebos if placebos is None else placebos,
+        seed=experiment.seed if seed is None else seed,
+    )
 
 
 @app.command(rich_help_panel="Start here")
