@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import SpecError
-from chaos.fabric import Fabric
+from chaos.fabric import Fabric, Stream
 from chaos.registry import Program, probe
 from chaos.timeline import Measure, Readings, Windows
 from chaos.units import Duration, Pps, Size
-from probes.gaps import SCHEMA, measure, read
+from probes.flow_measures import SCHEMA, measure
+from probes.flow_reading import read
 
 ROCE_PORT, PLAIN_PORT = 4791, 5201
 FIRST_SOURCE_PORT = 49152
 HEADER_BYTES, MOST_BYTES, MOST_PORTS = 24, 8900, 256
 FASTEST_PPS = 20_000.0
+_UDP = 17
 RATE, PAYLOAD, VALIDATION = Pps(2000), Size(256), Duration(500_000_000)
 
 
@@ -52,6 +54,7 @@ class Flow:
 
     name: ClassVar[str] = "flow"
     schema: ClassVar[Mapping[str, str]] = SCHEMA
+    detectors: ClassVar[tuple[str, ...]] = ("flow_gap",)
 
     source: str
     target: str
@@ -124,6 +127,13 @@ class Flow:
             Program("receiver", "probes.jobs.flow_receiver", common, self.target),
             Program("sender", "probes.jobs.flow_sender", sender, self.source),
         )
+
+    def streams(
+        self, addresses: Mapping[str, str], records: Mapping[str, list[dict[str, Any]]]
+    ) -> tuple[Stream, ...]:
+        """One UDP stream per source port; known without any record."""
+        ends = (self.source, self.target, addresses[self.source], addresses[self.target])
+        return tuple(Stream(*ends, _UDP, port, self.dport) for port in self.source_ports)
 
     def read(self, records: Mapping[str, list[dict[str, Any]]]) -> Readings:
         """Sends and arrivals -> gaps, arrival rates, events."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from chaos.fabric import Fabric
@@ -12,6 +13,7 @@ from chaos.timeline import Event, Measure, Readings, Windows
 
 Record = dict[str, Any]
 BUFFER_BYTES = 8 << 20  # per node; some 8000 events may wait
+SILENT_NS = 2_000_000_000
 
 
 @probe("kernel_events")
@@ -23,8 +25,9 @@ class KernelEvents:
     wake-up of that process, never early. `carrier.lost` is a symptom for the detector `carrier`; a
     main-table unicast route that went or lost a path (`route.changed`) is one for `fib`.
 
-    Above some 100 changes of carrier per second the kernel merges events; the port's own counter
-    (IFLA_CARRIER_CHANGES) is read at start and end, and what was merged is reported as a count.
+    Above some 100 changes of carrier per second the kernel merges events; the ports' own counters
+    (IFLA_CARRIER_CHANGES) are read beside them, and what was merged is reported as a count. IPv4
+    routes that a kernel drops by itself together with a link are not told by it.
 
     Args:
         nodes: Nodes to listen in; empty is every node that has a namespace.
@@ -39,11 +42,13 @@ class KernelEvents:
     name: ClassVar[str] = "kernel_events"
     schema: ClassVar[Mapping[str, str]] = {
         "carrier_lost_count": "carrier losses told from fault to end, all nodes",
-        "carrier_changes_count": "changes of carrier by the ports' own counters, whole trial",
-        "carrier_merged_count": "changes of carrier that the kernel counted and never told",
+        "carrier_changes_count": "changes of carrier by the ports' own counters, fault to end",
+        "carrier_merged_count": "of these, changes that the kernel counted and never told",
         "route_changes_count": "main-table unicast routes that went, came or changed legs",
         "route_legs_lost_count": "paths that vanished from such routes from fault to end",
     }
+
+    detectors: ClassVar[tuple[str, ...]] = ("carrier", "fib")
 
     nodes: tuple[str, ...] = ()
 
@@ -65,28 +70,23 @@ class KernelEvents:
             self.name,
             events=tuple(sorted(events, key=lambda event: event.at_ns)),
             trouble=tuple(_trouble(lines)),
-            extra={"carrier_changes": _audit(lines)},
+            extra={"heard": bool(lines), "audits": _audits(lines)},
         )
 
     def measures(self, readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         """Counts from the fault to the end; the audit spans the whole trial."""
-        audit = readings.extra.get("carrier_changes")
-        if not audit:
+        if not readings.extra.get("heard"):
             return tuple(
-                Measure(name, None, n=0, note="the listener left no audit") for name in self.schema
+                Measure(name, None, n=0, note="the listener told nothing") for name in self.schema
             )
-        since = [
-            event
-            for event in readings.events
-            if windows.event.earliest_ns <= event.at_ns <= windows.end_ns
-        ]
+        start, end = windows.event.earliest_ns, windows.end_ns
+        since = [event for event in readings.events if start <= event.at_ns <= end]
         routes = [event for event in since if event.name == "route.changed"]
-        told = sum(event.name in ("carrier.lost", "carrier.back") for event in readings.events)
-        counted = sum(audit.values())
+        audits = [audit for audit in readings.extra["audits"] if audit["t"] >= start]
         values = {
             "carrier_lost_count": sum(event.name == "carrier.lost" for event in since),
-            "carrier_changes_count": counted,
-            "carrier_merged_count": max(0, counted - told),
+            "carrier_changes_count": sum(sum(a["changes"].values()) for a in audits),
+            "carrier_merged_count": max(0, sum(sum(a["untold"].values()) for a in audits)),
             "route_changes_count": len(routes),
             "route_legs_lost_count": sum(event.facts["lost"] for event in routes),
         }
@@ -158,8 +158,8 @@ def _link_gone(line: Record) -> list[Event]:
 
 
 _MAKERS: dict[str, Callable[[Record], list[Event]]] = {
-    "carrier": _carrier,
-    "admin": _admin,
+    "link_carrier": _carrier,
+    "link_admin": _admin,
     "route": _route,
     "neigh": _neigh,
     "nexthop": _nexthop,
@@ -168,29 +168,33 @@ _MAKERS: dict[str, Callable[[Record], list[Event]]] = {
 }
 
 
-def _audit(lines: list[Record]) -> dict[str, int]:
-    """Changes of carrier per port between the two audits; empty without both."""
-    counts: dict[str, dict[str, int]] = {"start": {}, "end": {}}
-    for line in lines:
-        if line["ev"] == "audit":
-            for port, changes in line["carrier_changes"].items():
-                counts[line["when"]][f"{line['node']}:{port}"] = changes
-    start, end = counts["start"], counts["end"]
-    return {port: end[port] - start[port] for port in end if port in start}
+def _audits(lines: list[Record]) -> list[dict[str, Any]]:
+    """What the ports' own counters say, per audit, by port id."""
+    return [
+        {
+            "t": line["t"],
+            "changes": {f"{line['node']}:{port}": n for port, n in line["changes"].items()},
+            "untold": {f"{line['node']}:{port}": n for port, n in line["untold"].items()},
+        }
+        for line in lines
+        if line["ev"] == "audit"
+    ]
 
 
 def _trouble(lines: list[Record]) -> list[str]:
-    sentences = []
-    if [line["n"] for line in lines] != list(range(1, len(lines) + 1)):
-        sentences.append("kernel_events: records of the listener are missing")
     if not any(line["ev"] == "ready" for line in lines):
-        sentences.append("kernel_events: the listener never became ready")
-    elif not any(line["ev"] == "end" for line in lines):
-        sentences.append("kernel_events: the listener ended before it was told to")
+        return ["kernel_events: the listener never became ready"]
+    sentences = []
+    told = [line for line in lines if line["ev"] != "ready"]
+    if any(after["n"] != before["n"] + 1 for before, after in pairwise(told)):
+        sentences.append("kernel_events: records of the listener are missing")
+    times = sorted(line["t"] for line in told)
+    if any(after - before > SILENT_NS for before, after in pairwise(times)):
+        sentences.append("kernel_events: the listener fell silent for seconds")
     sentences += [
         f"kernel_events: {line['node']} told more events than the socket holds; "
         "states were read anew, times between are lost"
-        for line in lines
+        for line in told
         if line["ev"] == "overrun"
     ]
     return sentences

@@ -80,12 +80,13 @@ class Receiver:
         self.offset, self.clock_error = clock_offset()
         self.slots: list[int] = []
         self.at: list[int] = []
-        self.base = now_ns()
+        self.base = self.seen = now_ns()
         self.total = self.foreign = self.corrupted = 0
         self.errors_before = buffer_errors()
 
     def drain(self) -> None:
-        """Everything that waits now."""
+        """Everything that waits now; what came before `seen` is certainly taken."""
+        self.seen = now_ns()
         while True:
             try:
                 data, found, _, _ = self.sock.recvmsg(2048, 64)
@@ -111,6 +112,8 @@ class Receiver:
         self.lines.emit(
             "got",
             self.base,
+            until=self.seen,
+            received=self.total,
             slots=self.slots,
             at=self.at,
             dropped=dropped(self.sock),
@@ -137,16 +140,14 @@ def main() -> None:
     )
     while not lines.stopped:
         ready, _, _ = select.select([sock.fileno(), lines.read_fd], [], [], 0.1)
-        if sock.fileno() in ready:
-            receiver.drain()
+        receiver.drain()
         if lines.read_fd in ready:
             lines.take()
         if now_ns() - receiver.base >= FLUSH_NS:
             receiver.flush()
-    end = now_ns()
     receiver.drain()
     receiver.flush()
-    lines.emit("end", end, received=receiver.total)
+    lines.emit("end", received=receiver.total)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Each event carries the time just after it was read. Netlink has no stamp of its 
 late by the wake-up of this process (below a millisecond, more under load), never early.
 
 The kernel says nothing of IPv4 routes and next hops that it drops by itself together with a link.
-Where it merges changes of carrier or drops events, `IFLA_CARRIER_CHANGES` still counts exactly: it
-is printed at start and end as the audit.
+Where it merges changes of carrier or drops events, `IFLA_CARRIER_CHANGES` still counts exactly:
+every port's counter is compared with what was told, node after node, twice a second (`audit`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import os
 import select
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from chaos import netlink
-from chaos.netlink import Netlink, attrs, ifinfo
+from chaos.netlink import Netlink, attrs, ifinfo, u32
 from chaos.netns import inside
 from chaos.timeline import now_ns
 from probes.jobs.lines import Lines, be_punctual
@@ -32,7 +34,9 @@ GROUPS = (
     netlink.RTNLGRP_IPV6_ROUTE,
     netlink.RTNLGRP_NEXTHOP,
 )
-_IFLA_IFNAME, _IFLA_CARRIER_CHANGES = 3, 35
+AUDIT_ROUND_S = 0.5
+_IFLA_IFNAME, _IFLA_EXT_MASK, _IFLA_CARRIER_CHANGES = 3, 29, 35
+_SKIP_STATS = 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 9, 15, 18
 _RTA_PRIORITY, _RTA_NH_ID = 6, 30
 _RTNH_F_DEAD, _RTNH_F_LINKDOWN = 0x1, 0x10
@@ -46,12 +50,13 @@ Record = tuple[str, dict[str, Any]]
 
 @dataclass(slots=True)
 class LinkView:
-    """What is known of one interface."""
+    """What is known of one interface; `audited` and `told` count changes of carrier."""
 
     name: str
     admin: bool
     carrier: bool
-    changes: int
+    audited: int
+    told: int = 0
 
 
 @dataclass(slots=True)
@@ -85,17 +90,18 @@ class NodeView:
         found = attrs(body, 16)
         name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
         changes = struct.unpack("=I", found.get(_IFLA_CARRIER_CHANGES, bytes(4)))[0]
-        now = LinkView(
-            name, bool(flags & netlink.IFF_UP), bool(flags & netlink.IFF_LOWER_UP), changes
-        )
-        old, self.links[index] = self.links.get(index), now
-        if old is None:
-            return [("link_new", {"port": name, "up": now.admin, "carrier": now.carrier})]
+        up, carrier = bool(flags & netlink.IFF_UP), bool(flags & netlink.IFF_LOWER_UP)
+        view = self.links.get(index)
+        if view is None:
+            self.links[index] = LinkView(name, up, carrier, changes)
+            return [("link_new", {"port": name, "up": up, "carrier": carrier})]
         records: list[Record] = []
-        if old.admin != now.admin:
-            records.append(("admin", {"port": name, "up": now.admin}))
-        if old.carrier != now.carrier:
-            records.append(("carrier", {"port": name, "up": now.carrier, "changes": changes}))
+        if view.admin != up:
+            records.append(("link_admin", {"port": name, "up": up}))
+        if view.carrier != carrier:
+            view.told += 1
+            records.append(("link_carrier", {"port": name, "up": carrier, "changes": changes}))
+        view.name, view.admin, view.carrier = name, up, carrier
         return records
 
     def route(self, kind: int, flags: int, body: bytes) -> list[Record]:
@@ -165,6 +171,23 @@ class NodeView:
         view = self.links.get(index)
         return view.name if view else f"if{index}"
 
+    def audit(self, sock: Netlink) -> dict[str, dict[str, int]]:
+        """Changes of carrier since the last audit by the ports' counters, and those not told."""
+        changes, untold = dict[str, int](), dict[str, int]()
+        for got in sock.dump(netlink.RTM_GETLINK, ifinfo() + u32(_IFLA_EXT_MASK, _SKIP_STATS)):
+            view = self.links.get(struct.unpack_from("=i", got.body, 4)[0])
+            raw = attrs(got.body, 16).get(_IFLA_CARRIER_CHANGES)
+            if view is None or raw is None:
+                continue
+            (counter,) = struct.unpack("=I", raw)
+            changes[view.name] = counter - view.audited
+            untold[view.name] = changes[view.name] - view.told
+            view.audited, view.told = counter, 0
+        return {
+            "changes": {port: count for port, count in changes.items() if count},
+            "untold": {port: count for port, count in untold.items() if count},
+        }
+
     def resync(self, sock: Netlink) -> list[Record]:
         """Dump links and routes; the differences to what was known."""
         records: list[Record] = []
@@ -213,14 +236,25 @@ class Watch:
 
     def run(self) -> None:
         """Until told to stop; what waits then is still read."""
+        turn = cycle(self.views)
+        step_s = AUDIT_ROUND_S / len(self.views)
+        due, beat = time.monotonic() + step_s, time.monotonic()
         while not self.lines.stopped:
-            for fd, _ in self.poller.poll(1.0):
+            wait_s = max(0.0, due - time.monotonic())
+            for fd, _ in self.poller.poll(wait_s):
                 if fd == self.lines.read_fd:
                     self.lines.take()
                 else:
                     self.drain(fd)
+            now = time.monotonic()
+            if now >= due:
+                due = now + step_s
+                self.audit(next(turn))
+            if now >= beat:
+                beat = now + AUDIT_ROUND_S
+                self.lines.emit("beat")
         for fd in self.views:
-            self.drain(fd)
+            self.audit(fd)
 
     def drain(self, fd: int) -> None:
         """Read one node's waiting events; after an overrun, what waited first, then the state."""
@@ -248,15 +282,14 @@ class Watch:
         for event, facts in records:
             self.lines.emit(event, at, node=view.node, **facts, **more)
 
-    def audit(self, when: str) -> None:
-        """Print the kernel's own count of carrier changes, per port."""
-        for view, _, asked in self.views.values():
-            counts = {}
-            for got in asked.dump(netlink.RTM_GETLINK, ifinfo()):
-                found = attrs(got.body, 16)
-                name = found[_IFLA_IFNAME].rstrip(b"\0").decode()
-                counts[name] = struct.unpack("=I", found.get(_IFLA_CARRIER_CHANGES, bytes(4)))[0]
-            self.lines.emit("audit", node=view.node, when=when, carrier_changes=counts)
+    def audit(self, fd: int) -> None:
+        """Compare one node's counters with what was told; silent when nothing changed."""
+        self.drain(fd)
+        view, _, asked = self.views[fd]
+        found = view.audit(asked)
+        if found["changes"] or found["untold"]:
+            changes, untold = found["changes"], found["untold"]
+            self.lines.emit("audit", node=view.node, changes=changes, untold=untold)
 
 
 def main() -> None:
@@ -264,16 +297,16 @@ def main() -> None:
     lines = Lines()
     setup = lines.setup()
     nodes = setup.config.get("nodes") or sorted(setup.namespaces)
+    if not nodes:
+        raise SystemExit("no network namespace to listen in")
     missing = [node for node in nodes if node not in setup.namespaces]
     if missing:
         raise SystemExit(f"no network namespace known for {', '.join(missing)}")
     namespaces = {node: setup.namespaces[node] for node in nodes}
     watch = Watch(lines, namespaces, int(setup.config["buffer_bytes"]))
     realtime = be_punctual()
-    watch.audit("start")
     lines.emit("ready", nodes=len(nodes), realtime=realtime, pid=os.getpid())
     watch.run()
-    watch.audit("end")
     lines.emit("end")
 
 
