@@ -1,73 +1,84 @@
-"""`*.clab.yml` → `Fabric`, as Containerlab reads it; pure, but for reading the named files."""
+"""`*.clab.yml` → `Fabric`, as Containerlab reads it; pure, but for reading the named files.
+
+    text ──▶ template ──▶ environment ──▶ YAML ──▶ schema ──▶ inheritance, links ──▶ Lab ──▶ Fabric
+
+`load_lab` takes and refuses what Containerlab 0.79 takes and refuses. `Lab.refusals` and
+`Lab.warnings` say what the embedded fabric makes of it. `load` is both in one, for a file or for
+the name of a shipped fabric.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from chaos.errors import SpecError, near
-from chaos.fabric import Fabric, Link, Node, Port
+from chaos.fabric import Fabric
 from chaos.shipped import fabric_names, fabric_path
+from chaos.topology.fabric import to_fabric
+from chaos.topology.lab import Check, Endpoint, Lab, LabLink, LabNode
+from chaos.topology.loader import load_lab
+from chaos.topology.show import lab_json
 
-_VAR = re.compile(r"\$\{(\w+)(?::?[-=]([^}]*))?\}")
-
-
-def load(name: str, *, environ: Mapping[str, str] | None = None) -> Fabric:
-    """The fabric of a topology file, or of a shipped fabric named `name`."""
-    path = fabric_path(name) or Path(name)
-    if not path.is_file():
-        raise SpecError(f"no topology file {name!r}; {near(name, fabric_names())}")
-    env = os.environ if environ is None else environ
-    text = _VAR.sub(lambda m: env.get(m[1]) or m[2] or f"${m[1]}", path.read_text())
-    data = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - text only
-    topology = data["topology"]
-    nodes = {n: _node(n, body or {}, topology, path) for n, body in topology["nodes"].items()}
-    links = tuple(_link(item) for item in topology.get("links") or ())
-    return Fabric(data["name"], nodes, links, str(path), data.get("prefix", "clab"))
-
-
-def _node(name: str, body: dict[str, Any], topology: dict[str, Any], path: Path) -> Node:
-    defaults = topology.get("defaults") or {}
-    group = body.get("group") or defaults.get("group") or ""
-    in_group = (topology.get("groups") or {}).get(group) or {}
-    kind = body.get("kind") or in_group.get("kind") or defaults.get("kind") or ""
-    in_kind = (topology.get("kinds") or {}).get(kind) or {}
-    settings: dict[str, Any] = {}
-    for level in (defaults, in_kind, in_group, body):
-        for key, value in level.items():
-            if isinstance(value, list):
-                settings[key] = [*settings.get(key, []), *value]
-            elif isinstance(value, dict):
-                settings[key] = {**settings.get(key, {}), **value}
-            else:
-                settings[key] = value
-    binds = []
-    for bind in settings.get("binds", ()):
-        source, rest = bind.replace("__clabNodeName__", name).split(":", 1)
-        binds.append(f"{(path.resolve().parent / source)}:{rest}")
-    settings["binds"] = binds
-    labels = settings.get("labels", {})
-    addresses: dict[str, list[str]] = {}
-    for line in settings.get("exec", ()):
-        words = shlex.split(line)
-        if words[:3] == ["ip", "addr", "add"] and words[4:5] == ["dev"]:
-            addresses.setdefault(words[5], []).append(str(ipaddress.ip_interface(words[3])))
-    role = labels.get("role") or group or re.sub(r"[\d-].*$", "", name)
-    runs = (
-        "bridge" if kind == "bridge" else "frr" if "frr" in settings.get("image", "") else "shell"
-    )
-    ports = {port: tuple(found) for port, found in addresses.items()}
-    return Node(name, kind, role, runs, group, labels, ports, settings)
+__all__ = [
+    "Check",
+    "Endpoint",
+    "Lab",
+    "LabLink",
+    "LabNode",
+    "find",
+    "lab_json",
+    "load",
+    "load_lab",
+    "to_fabric",
+]
 
 
-def _link(item: dict[str, Any]) -> Link:
-    ends = sorted(Port(*end.split(":", 1)) for end in item["endpoints"])
-    labels = item.get("labels", {})
-    return Link(ends[0], ends[1], int(item.get("mtu", 9500)), labels=labels)
+def find(name: str) -> Path:
+    """The topology file called `name`: a path, a folder with one `*.clab.yml`, or a shipped fabric.
+
+    Raises:
+        SpecError: there is none, or a folder holds several.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = fabric_path(name)
+    if shipped is not None:
+        return shipped
+    if path.is_dir():
+        inside = sorted(path.glob("*.clab.y*ml"))
+        if len(inside) == 1:
+            return inside[0]
+        listed = ", ".join(file.name for file in inside) or "none"
+        raise SpecError(f"wanted one *.clab.yml in {name}, found {listed}; name the file")
+    known = near(name, fabric_names())
+    raise SpecError(f"found no file {name!r} and no shipped fabric of that name; {known}")
+
+
+def load(name: str, *, environ: Mapping[str, str] | None = None, strict: bool = False) -> Fabric:
+    """The fabric of a topology file, or of a shipped fabric, that the embedded driver can bring up.
+
+    Args:
+        name: Path of a topology file, or the name of a shipped fabric.
+        environ: The environment for `$NAME`; the process's own by default.
+        strict: Refuse also what would be left out with a warning.
+
+    Raises:
+        SpecError: refused; the sentence names file, line, field, what was found and what is right.
+
+    Examples:
+        >>> load("pair").links[0].id
+        'host1:eth1--router1:eth1'
+    """
+    lab = load_lab(find(name), environ=environ)
+    if lab.refusals:
+        first, *others = lab.refusals
+        if others:
+            message = f"{first.reason} (and {len(others)} more)"
+            raise SpecError(message, file=first.file, line=first.line, field=first.field)
+        raise first
+    if strict and lab.warnings:
+        message = f"{lab.warnings[0]} (strict; {len(lab.warnings)} such in all)"
+        raise SpecError(message, file=lab.source.file)
+    return to_fabric(lab)
