@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from chaos.drivers.netns import frr
+from chaos.drivers.netns.fib import read_addresses
 from chaos.drivers.netns.keeping import Keeper
 from chaos.drivers.netns.links import bring_up, join_wires, make_cables
 from chaos.drivers.netns.nodes import (
@@ -21,11 +23,13 @@ from chaos.drivers.netns.nodes import (
     exec_lines,
     furnish,
     own_by_frr,
+    write_hosts,
 )
 from chaos.drivers.netns.plan import Plan
 from chaos.drivers.netns.state import Life, State
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Node
+from chaos.netns import inside
 
 Tell = Callable[[str], None]
 _WIRE_SYSCTLS = {f"net.ipv6.conf.{which}.disable_ipv6": "1" for which in ("all", "default")}
@@ -72,6 +76,9 @@ class Build:
             await self._routing(routers)
             await self._exec(lines, after_routing=True)
         self._programs()
+        self._name_addresses()
+        for node in routers:
+            frr.check_log(node.name, self.folder / "nodes" / node.name)
 
     def _keep(self) -> Keeper:
         assert self.keeper is not None
@@ -206,10 +213,19 @@ class Build:
             f"{what} ended with status {code}" for what, code in dead.items() if code != 0
         )
 
+    def _name_addresses(self) -> None:
+        """Let every node resolve every node's name, now that the addresses are there."""
+        found: dict[str, str] = {}
+        for name in self.fabric.nodes:
+            held = inside(str(self.folder / "ns" / name), read_addresses)
+            order = [1, *(end.ifindex for end in self.plan.ends_of(name))]
+            listed = [str(item.ip) for index in order for item in held.get(index, ())]
+            found |= {name: listed[0]} if listed else {}
+        for name in self.fabric.nodes:
+            write_hosts(self.folder / "nodes" / name, self.fabric, found)
+
     def _programs(self) -> None:
         """Start the main programs that the file names (`entrypoint`, `cmd`)."""
-        import shlex
-
         for node in self.fabric.nodes.values():
             if node.runs != "shell":
                 continue
@@ -230,6 +246,12 @@ def entry_of(state: State, node: str) -> Entry:
     held = f"/proc/{state.keeper.pid}"
     paths = {kind: f"{held}/fd/{fd}" for kind, fd in state.spaces[node].items()}
     return Entry(node, paths | {"pid": f"{held}/ns/pid"})
+
+
+def hosts_of(fabric: Fabric) -> tuple[Node, ...]:
+    """Nodes of role `host`; where none has it, those that only run a shell."""
+    shells = tuple(node for node in fabric.nodes.values() if node.runs == "shell")
+    return fabric.with_role("host") or shells
 
 
 def keeper_life(build: Build) -> Life:

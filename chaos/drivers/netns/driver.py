@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from chaos.change import Place, Where
 from chaos.driver import Audit, Capability, Done, unsupported
 from chaos.drivers.netns import audit, probing, ready, state
-from chaos.drivers.netns.build import Build, entry_of, keeper_life
+from chaos.drivers.netns.build import Build, entry_of, hosts_of, keeper_life
 from chaos.drivers.netns.fib import read_addresses
+from chaos.drivers.netns.keeping import Keeper
 from chaos.drivers.netns.nodes import Command, environment
 from chaos.drivers.netns.plan import Plan, make_plan
 from chaos.drivers.netns.spawn import Child
@@ -51,7 +52,7 @@ class NetnsDriver:
         self.warnings: list[str] = []
         self.processes: dict[str, Where] = {}
         self._children: list[Child] = []
-        self._build: Build | None = None
+        self._keeper: Keeper | None = None
         self._addresses: dict[str, str] | None = None
 
     @staticmethod
@@ -105,13 +106,16 @@ class NetnsDriver:
             built.save(folder)
             assert build.keeper is not None
             build.keeper.order("stay", leave_after_s=None if linger else _LEAVE_AFTER_S)
+            if linger:
+                build.keeper.release()
         except BaseException:
             state.remove(folder, keeper_life(build))
             if build.keeper is not None:
                 build.keeper.release()
+                build.keeper.collect()
             raise
         driver = cls(folder, built, plan)
-        driver._build = build
+        driver._keeper = build.keeper
         driver.warnings = build.warnings
         return driver
 
@@ -123,9 +127,8 @@ class NetnsDriver:
             FabricError: there is none of that name, or it is not whole.
         """
         _need_root()
+        cls.reap()
         folder, known = state.load_state(instance)
-        if not known.keeper.alive:
-            raise FabricError(f"fabric {instance!r} is dead; remove it: railbreak down {instance}")
         if not known.ready:
             raise FabricError(f"fabric {instance!r} is still coming up; try again in a moment")
         return cls(folder, known, make_plan(known.fabric))
@@ -150,9 +153,12 @@ class NetnsDriver:
         return {name: str(self._folder / "ns" / name) for name in self.fabric.nodes}
 
     def addresses(self) -> Mapping[str, str]:
-        """The first IPv4 (else IPv6) address on a host's links, in their order, per host."""
+        """The first IPv4 (else IPv6) address on a host's links, in their order, per host.
+
+        Hosts are the nodes of that role; where none has it, those that only run a shell.
+        """
         if self._addresses is None:
-            hosts = [node.name for node in self.fabric.with_role("host")]
+            hosts = [node.name for node in hosts_of(self.fabric)]
             listed = {name: self._addresses_of(name) for name in hosts}
             self._addresses = {name: found[0] for name, found in listed.items() if found}
         return self._addresses
@@ -241,10 +247,12 @@ class NetnsDriver:
         running = [child for child in self._children if child.code is None]
         await asyncio.gather(*(child.stop(0.5) for child in running))
         self._children.clear()
-        state.remove(self._folder, self._state.keeper)
-        if self._build is not None and self._build.keeper is not None:
-            self._build.keeper.release()
-            self._build = None
+        gone = asyncio.to_thread(state.remove, self._folder, self._state.keeper)
+        await asyncio.shield(gone)
+        if self._keeper is not None:
+            self._keeper.release()
+            self._keeper.collect()
+            self._keeper = None
 
 
 def _need_root() -> None:

@@ -91,3 +91,17 @@ def read_addresses() -> dict[int, list[ipaddress.IPv4Interface | ipaddress.IPv6I
         return found
     finally:
         kernel.close()
+
+
+def read_running() -> set[int]:
+    """Indexes of interfaces that are up and have carrier, in the calling thread's namespace."""
+    kernel = nl.Netlink.open()
+    try:
+        found = set()
+        for got in kernel.dump(nl.RTM_GETLINK, nl.ifinfo()):
+            index, flags = struct.unpack_from("=iI", got.body, 4)
+            if flags & nl.IFF_UP and flags & nl.IFF_LOWER_UP:
+                found.add(index)
+        return found
+    finally:
+        kernel.close()

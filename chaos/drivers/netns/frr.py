@@ -35,6 +35,9 @@ _BY_STANZA = {
     "router rip": "ripd",
     "bfd": "bfdd",
 }
+_REFUSED = re.compile(
+    r"(?:No such command|Ambiguous command|Incomplete|Config Failed) on config line \d+: (.*)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,20 @@ async def wait_for_files(
         if time.monotonic() > give_up:
             raise FabricError(f"after {deadline_s:g} s not there: {', '.join(missing[:6])}")
         await asyncio.sleep(0.005)
+
+
+def check_log(node: str, home: Path) -> None:
+    """Look for lines of the configuration that a daemon refused when it started.
+
+    Raises:
+        FabricError: there are some; quotes them.
+    """
+    log = home / "frr.log"
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    refused = [line.strip() for line in _REFUSED.findall(text)]
+    if refused:
+        quoted = "; ".join(repr(line) for line in refused[:4])
+        raise FabricError(f"{node}: FRR refused lines of its configuration: {quoted}")
 
 
 async def configure(plan: Routing, entry: Entry, env: Mapping[str, str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -86,10 +88,14 @@ class Keeper:
         return answer
 
     def release(self) -> None:
-        """Close the pipes and collect its exit status, if it has ended."""
+        """Close the pipes: a keeper that was told to stay is now nobody's."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
-        self._process.poll()
-        # one that lingers is nobody's child any more when we end; until then it is no news
-        self._process.returncode = self._process.returncode or 0
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self._process.returncode = self._process.returncode or 0  # it may outlive us in peace
+
+    def collect(self) -> None:
+        """Take its exit status when it has ended, so that no zombie stays."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.life.pid, os.WNOHANG)

@@ -61,8 +61,9 @@ def furnish(node: Node, fabric: Fabric, home: Path) -> list[Mount]:
         own.chmod(0o1777 if target == "/var/tmp" else 0o755)  # noqa: S108
         mounts.append((str(own), target, False))
     (home / "run" / "frr").mkdir(mode=0o755)
-    for name, text in (("hosts", _hosts(fabric)), ("hostname", f"{node.name}\n")):
-        (home / name).write_text(text, encoding="utf-8")
+    write_hosts(home, fabric, {})
+    (home / "hostname").write_text(f"{node.name}\n", encoding="utf-8")
+    for name in ("hosts", "hostname"):
         if Path("/etc", name).is_file():
             mounts.append((str(home / name), f"/etc/{name}", False))
     mounts += [_bind(node, fabric, text, home) for text in node.settings.get("binds") or ()]
@@ -79,12 +80,14 @@ def own_by_frr(home: Path) -> None:
                 os.chown(home / name, user.pw_uid, user.pw_gid)
 
 
-def _hosts(fabric: Fabric) -> str:
+def write_hosts(home: Path, fabric: Fabric, addresses: Mapping[str, str]) -> None:
+    """Write a node's /etc/hosts: every node by its short and its Containerlab name."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    for name, node in fabric.nodes.items():
-        found = [item.partition("/")[0] for listed in node.addresses.values() for item in listed]
-        lines += [f"{address} {name} {fabric.prefix}-{fabric.name}-{name}" for address in found[:1]]
-    return "\n".join([*lines, ""])
+    lines += [
+        f"{address} {name} {'-'.join(filter(None, (fabric.prefix, fabric.name, name)))}"
+        for name, address in addresses.items()
+    ]
+    (home / "hosts").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def _bind(node: Node, fabric: Fabric, text: str, home: Path) -> Mount:

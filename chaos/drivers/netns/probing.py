@@ -15,6 +15,7 @@ from chaos.errors import CapabilityError
 from chaos.netns import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, unshare
 
 ROOT_CURE = "run it as root: sudo railbreak …"
+_VETH = ["link", "add", "name", "probe0", "type", "veth", "peer", "name", "probe1"]
 _FWD = (
     "table netdev probe {\n chain c {\n type filter hook ingress device lo priority -500;\n"
     " counter\n fwd to lo\n }\n}\n"
@@ -34,7 +35,7 @@ def probe() -> tuple[Capability, ...]:
         found.append(Capability(name, not reason, reason, ROOT_CURE if reason else ""))
     found += [
         _tool("ip", "iproute2"),
-        _made("veth", "ip", ["link", "add", "a", "type", "veth", "peer", "name", "b"], "iproute2"),
+        _made("veth", "ip", _VETH, "iproute2"),
         _made("nft", "nft", ["-f", "-"], "nftables", _FWD),
         _made("netem", "tc", ["qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"], ""),
         _hash_seed(),

@@ -10,10 +10,12 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from chaos.driver import Audit
-from chaos.drivers.netns.fib import Leg, Network, read_addresses, read_fib
+from chaos.drivers.netns.fib import Leg, Network, read_addresses, read_fib, read_running
+from chaos.drivers.netns.frr import check_log
 from chaos.drivers.netns.plan import Plan
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Port
@@ -109,6 +111,11 @@ class Reach(Protocol):
     plan: Plan
     warnings: list[str]
 
+    @property
+    def folder(self) -> Path:
+        """Where the instance keeps its state."""
+        ...
+
     def namespaces(self) -> Mapping[str, str]:
         """Path per node."""
         ...
@@ -146,8 +153,14 @@ async def wait(reach: Reach, deadline_s: float) -> None:
         FabricError: not in time; names what lacks.
     """
     give_up = time.monotonic() + deadline_s
+    while dark := _no_carrier(reach):
+        if time.monotonic() > give_up:
+            raise FabricError(f"ports without carrier after {deadline_s:g} s: {', '.join(dark)}")
+        await asyncio.sleep(_POLL_S)
     expected = expectations(reach.fabric, host_prefixes(reach))
     routers = [name for name, node in reach.fabric.nodes.items() if node.runs == "frr"]
+    if not routers:
+        return
     last: Mapping[str, Mapping[Network, frozenset[Leg]]] = {}
     still_since = time.monotonic()
     lacks = ["nothing was looked at"]
@@ -161,8 +174,10 @@ async def wait(reach: Reach, deadline_s: float) -> None:
         if not absent and (still or (expected and not few)):
             lacks = await _sessions_down(reach, routers, all_kinds=bool(few) or not expected)
             if not lacks and (few or not expected):
-                lacks = list((await reach.audit()).findings) if routers else []
+                lacks = list((await reach.audit()).findings)
             if not lacks:
+                for name in routers:
+                    check_log(name, reach.folder / "nodes" / name)
                 reach.warnings.extend(f"{sentence} (as its routing means)" for sentence in few)
                 return
         if time.monotonic() > give_up:
@@ -173,6 +188,15 @@ async def wait(reach: Reach, deadline_s: float) -> None:
                 + more
             )
         await asyncio.sleep(_POLL_S)
+
+
+def _no_carrier(reach: Reach) -> list[str]:
+    """Ports of the file whose interface does not run."""
+    dark = []
+    for name, path in reach.namespaces().items():
+        running = inside(path, read_running)
+        dark += [end.port.id for end in reach.plan.ends_of(name) if end.ifindex not in running]
+    return dark
 
 
 def _fibs(

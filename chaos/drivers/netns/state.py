@@ -10,7 +10,9 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
@@ -107,7 +109,7 @@ class Running:
         age_s: Seconds since it was begun.
         alive: Its namespaces exist.
         linger: It outlives its owner.
-        stale: Nobody owns it any more: it will be removed by `reap`.
+        stale: Nobody owns it any more, or its namespaces are gone: `reap` removes it.
         folder: Its state.
     """
 
@@ -212,7 +214,8 @@ def running() -> tuple[Running, ...]:
         if state is None:
             continue
         alive = state.keeper.alive
-        stale = not (state.owner.alive or (state.linger and alive))
+        dead = state.keeper.pid != 0 and not alive
+        stale = dead or not (state.owner.alive or state.linger)
         age = max(0.0, time.time() - state.began)
         found.append(
             Running(
@@ -263,14 +266,9 @@ def remove(folder: Path, keeper: Life, deadline_s: float = 10.0) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():  # a daemon's last write may have come between
         shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # leave no empty root behind either
-        state_root().rmdir()
 
 
 def _end(keeper: Life, deadline_s: float) -> None:
-    import select
-    import signal
-
     try:
         pidfd = os.pidfd_open(keeper.pid)
     except ProcessLookupError:
