@@ -59,12 +59,12 @@ def judge_trial(trial: Trial) -> Trial:
     """The trial with the findings of the rules, and its verdict."""
     number = trial.number
     found = [_doubt("trouble", sentence, number) for sentence in trial.trouble]
-    if trial.windows is None:
+    if trial.exposure.exposed is False:  # then nothing was broken, and nothing more to prove
+        found.append(_doubt("exposure", trial.exposure.sentence, number))
+    elif trial.windows is None:
         found.append(_doubt("completeness", "the trial did not reach its end", number))
     elif not trial.placebo:
         found += _proofs(trial.proof, number)
-        if trial.exposure.exposed is False:
-            found.append(_doubt("exposure", trial.exposure.sentence, number))
     found += [
         Finding(
             f"left behind: expected no trace, got {residue}", "residue", Verdict.FAIL, "", number
