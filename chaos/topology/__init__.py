@@ -17,7 +17,7 @@ from chaos.fabric import Fabric
 from chaos.shipped import fabric_names, fabric_path
 from chaos.topology.fabric import to_fabric
 from chaos.topology.lab import Check, Endpoint, Lab, LabLink, LabNode
-from chaos.topology.loader import load_lab
+from chaos.topology.loader import load_file
 from chaos.topology.show import lab_json
 
 __all__ = [
@@ -54,6 +54,19 @@ def find(name: str) -> Path:
         raise SpecError(f"wanted one *.clab.yml in {name}, found {listed}; name the file")
     known = near(name, fabric_names())
     raise SpecError(f"found no file {name!r} and no shipped fabric of that name; {known}")
+
+
+def load_lab(name: str | Path, *, environ: Mapping[str, str] | None = None) -> Lab:
+    """The resolved lab of a topology file, or of a shipped fabric, as Containerlab sees it.
+
+    Args:
+        name: Path of a topology file of any name, or the name of a shipped fabric.
+        environ: The environment for `$NAME`; the process's own by default.
+
+    Raises:
+        SpecError: Containerlab would refuse the file as well.
+    """
+    return load_file(find(str(name)), environ)
 
 
 def load(name: str, *, environ: Mapping[str, str] | None = None, strict: bool = False) -> Fabric:

@@ -51,6 +51,7 @@ _LEFT_OUT = {
     "mgmt-ipv6": "there is no management network",
     "aliases": "there is no management network",
     "startup-delay": "nodes start at once",
+    "stages": "nodes start at once; exec lines run when every link is there",
     "healthcheck": "readiness is read from the kernel",
     "hostname": "nodes keep their short name",
     "dns": "nodes use the machine's resolver",
@@ -175,16 +176,17 @@ def _node_refusals(lab: Lab) -> Iterator[SpecError]:
         if said:
             yield lab.source.error(node.where("kind", lab.source.lines), said)
         mode = str(node.fields.get("network-mode", ""))
-        shared = mode.removeprefix("container:")
         path = node.where("network-mode", lab.source.lines)
-        if node.kind not in ("host", "bridge") and mode == "host":
+        if mode == "host" and node.kind not in ("host", "bridge"):
             said = "would run in the machine's own network; remove it or use containerlab"
             yield lab.source.error(path, f"found network-mode host on {node.name}: it {said}")
-        elif shared != mode and shared not in lab.nodes:
-            said = "is no node of this lab; name one of its nodes"
-            yield lab.source.error(
-                path, f"found network-mode {mode} on {node.name}: {shared} {said}"
-            )
+        elif mode.startswith("container:"):
+            said = "every node has a network of its own here; use containerlab"
+            yield lab.source.error(path, f"found network-mode {mode} on {node.name}: {said}")
+        if node.kind == "frr" and "startup-config-text" in node.fields:
+            path = node.where("startup-config", lab.source.lines)
+            said = "inside the topology; put it in a file beside it and name that"
+            yield lab.source.error(path, f"found the startup-config of {node.name} {said}")
         if any("docker.sock" in bind for bind in node.fields.get("binds-resolved", ())):
             said = "there is no container runtime behind it"
             path = node.where("binds", lab.source.lines)

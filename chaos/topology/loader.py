@@ -1,4 +1,4 @@
-"""`load_lab`: a topology file → the resolved lab, as Containerlab's own loader sees it."""
+"""`load_file`: a topology file → the resolved lab, as Containerlab's own loader sees it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PULL = {"always": "Always", "never": "Never"}
 _URL = re.compile(r"^(https?|s3|ftp|scp|sftp)://", re.IGNORECASE)
 
 
-def load_lab(path: str | Path, *, environ: Mapping[str, str] | None = None) -> Lab:
+def load_file(path: Path, environ: Mapping[str, str] | None = None) -> Lab:
     """Read and resolve a topology file.
 
     Args:

@@ -87,6 +87,10 @@ def _line(text: str, number: int) -> str:
     return lines[number] if number < len(lines) else ""
 
 
+def _not_yaml(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
 class _Composer:
     def __init__(self, text: str) -> None:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -105,12 +109,10 @@ class _Composer:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                said = f"unknown anchor {event.anchor!r} referenced"
-                raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)
+                raise _not_yaml(f"unknown anchor {event.anchor!r} referenced", event)
             return Alias(event.anchor, line, self._anchors[event.anchor])
         if depth > _DEEPEST:
-            said = f"nested deeper than {_DEEPEST} levels"
-            raise yaml.MarkedYAMLError(problem=said, problem_mark=event.start_mark)
+            raise _not_yaml(f"nested deeper than {_DEEPEST} levels", event)
         if isinstance(event, yaml.ScalarEvent):
             tag = "" if event.tag in (None, "!") else str(event.tag)
             plain = bool(event.implicit[0]) if not tag else event.style in (None, "")
