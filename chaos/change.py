@@ -80,7 +80,8 @@ class Steps:
 
     Attributes:
         do: Bring the change into force, in order.
-        undo: Take it back; safe twice, safe when `do` never ran or ran half.
+        undo: Take it back; safe twice, safe when `do` never ran or ran half. A command that puts
+            back what is there already fails with "File exists", which is as good as success.
         look: Prints the state the change lives in; exits 0 with or without the change.
         mark: Text that `look` prints exactly while the change is in force.
         unless: Where it is given, `mark` is empty: text that `look` prints exactly while the

@@ -277,10 +277,14 @@ class Injector:
         if not self.healed:
             self.healed = True
             self.edges.clear()
-            for _ in range(3):
-                for one in reversed(self.held):
-                    if not one.taken_back:
-                        self._take_back(one)
+            until = time.monotonic_ns() + GONE_WITHIN_NS
+            while left := [one for one in reversed(self.held) if not one.taken_back]:
+                for one in left:
+                    self._take_back(one)
+                if time.monotonic_ns() >= until:
+                    break
+                if any(one.refused for one in left):
+                    time.sleep(0.02)  # a route may wait for a carrier, an address for its link
             for one in self.held:
                 self._close(one)
         self._say(

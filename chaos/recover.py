@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from chaos.journal import Entry, Journal, boot_id, open_changes
 from chaos.native import build, process_state
 from chaos.netns import inode
 
+GONE_WITHIN_S = 2.0  # how long an undo is tried
 HEALS_WITHIN_MS = 10_000  # how long a living injector may take when asked to heal
 
 Outcome = Literal["taken_back", "gone", "leftover", "forgotten"]
@@ -103,13 +105,15 @@ def _undo_one(path: Path) -> list[Undone]:
     if not left:
         return []
     found: list[Undone] = []
-    for attempt in range(3):  # a route may need what a later one puts back
+    until = time.monotonic() + GONE_WITHIN_S
+    while True:  # a route may need a carrier, or what a later one puts back
         found = [one for one in found if one.outcome != "leftover"]
         results = [_take_back(entry) for entry in left]
         left = [one.entry for one in results if one.outcome == "leftover"]
         found += results
-        if not left or attempt == 2:
+        if not left or time.monotonic() >= until:
             break
+        time.sleep(0.02)
     _write_down(path, found)
     return found
 

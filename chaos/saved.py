@@ -19,6 +19,7 @@ from chaos import netlink as nl
 from chaos import saved_words as words
 from chaos.netlink import (
     NLM_F_ACK,
+    NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
@@ -82,12 +83,16 @@ def save(link: Netlink, index: int) -> Saved:
         messages.append(_add(nl.RTM_NEWNEXTHOP, body, flags))
         commands.append(words.nexthop(body, names))
     for body in _routes(link, lost, ids):
-        messages.append(_add(nl.RTM_NEWROUTE, body))
+        messages.append(_add(nl.RTM_NEWROUTE, body, NLM_F_APPEND))
         commands.append(words.route(body, names))
     for body in _neighbours(link, lost):
         messages.append(_add(nl.RTM_NEWNEIGH, body))
         commands.append(words.neighbour(body, names))
     return Saved(tuple(messages), tuple(commands))
+
+
+# Routes are appended: EXCL would refuse one whose prefix another interface has too, and REPLACE
+# would take that other one away (fe80::/64 is on every interface). An equal route is refused.
 
 
 def put_back(link: Netlink, saved: Saved) -> tuple[str, ...]:
@@ -165,7 +170,9 @@ def _nexthops(link: Netlink, lost: set[int]) -> Iterator[tuple[bool, bytes]]:
         got = nl.attrs(one.body, 8)
         if one.body[2] in DAEMONS:
             continue
-        body = one.body[:8] + b"".join(
+        (flags,) = struct.unpack_from("=I", one.body, 4)
+        head = struct.pack("=BBBBI", one.body[0], 0, one.body[2], 0, flags & 0x4)  # 4: onlink
+        body = head + b"".join(
             raw for kind, raw in raw_attrs(one.body, 8) if kind in _KEPT_NEXTHOP_ATTRS
         )
         if 2 in got:

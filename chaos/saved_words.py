@@ -44,11 +44,11 @@ def address(body: bytes, names: Names) -> Argv:
 
 
 def route(body: bytes, names: Names) -> Argv:
-    """`ip route replace`."""
+    """`ip route append`: unlike `replace` it leaves the same prefix on other interfaces alone."""
     family, length, table, proto = body[0], body[1], body[4], body[5]
     got = nl.attrs(body, 12)
     target = f"{_ip(family, got[1])}/{length}" if 1 in got else "default"
-    argv = ["ip", "-4" if family == socket.AF_INET else "-6", "route", "replace", target]
+    argv = ["ip", "-4" if family == socket.AF_INET else "-6", "route", "append", target]
     argv += ["proto", str(proto), "table", str(_number(got[15]) if 15 in got else table)]
     argv += ["tos", str(body[3])] if body[3] else []
     argv += ["metric", str(_number(got[6]))] if 6 in got else []

@@ -9,6 +9,7 @@ kernel's own local routes, handles.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import time
@@ -27,6 +28,7 @@ from chaos.saved_words import legs
 _AT_ONCE = 8
 _PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 11: "zebra", 186: "bgp", 188: "ospf"}
 _KINDS = {1: "", 6: "blackhole ", 7: "unreachable ", 8: "prohibit ", 9: "throw "}
+_COUNTS = re.compile(r" packets \d+ bytes \d+")
 _DEAD, _LINKDOWN = 0x1, 0x10
 
 
@@ -223,7 +225,7 @@ def _rules() -> Iterator[str]:
     """nftables rules without counts, one fact per table."""
     compiler = Compiler()
     try:
-        text = compiler.run("list ruleset")
+        text = _COUNTS.sub("", compiler.run("list ruleset"))
     finally:
         compiler.close()
     for table in text.split("\ntable "):

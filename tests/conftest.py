@@ -1,1 +1,141 @@
+"""Fixtures that tests of several folders use."""
+
+import itertools
+import os
+import re
+import subprocess
+import time
+
+import pytest
+
+from chaos.change import Where
+from chaos.fabric import Fabric, Link, Node, Port
+from chaos.native import process_state
+from chaos.netns import inode
+
 pytest_plugins = ["pytester"]
+_numbers = itertools.count()
+
+
+class TwoHosts:
+    """h1 and h2 with two cables between them, each through a hidden namespace, as a driver does it.
+
+    `fabric` is what is planned on, `resolve(place)` says where a place is, `run(node, *argv)` runs
+    a command in a node (or in the hidden namespace `wire`), `start(name)` starts a process that
+    faults may signal.
+    """
+
+    NODES = ("h1", "h2", "wire")
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.prefix = f"rb{os.getpid()}x{next(_numbers)}"
+        ports = [(Port("h1", f"eth{n}"), Port("h2", f"eth{n}")) for n in (1, 2)]
+        links = tuple(Link(a, b) for a, b in ports)
+        self.fabric = Fabric("two-hosts", {"h1": Node("h1"), "h2": Node("h2")}, links)
+        self.index = {}
+        self.processes = {}
+
+    def path(self, node):
+        return f"/run/netns/{self.prefix}{node}"
+
+    @property
+    def namespaces(self):
+        return {node: self.path(node) for node in self.NODES}
+
+    def up(self):
+        for node in self.NODES:
+            self._must("ip", "netns", "add", self.prefix + node)
+            for name in ("all", "default"):
+                self.run(node, "sysctl", "-qw", f"net.ipv6.conf.{name}.accept_dad=0")
+        rules = []
+        for number, link in enumerate(self.fabric.links):
+            for side, port in zip("ab", link.ports, strict=True):
+                self._cable(number, side, port)
+            for one, other in (("a", "b"), ("b", "a")):
+                hook = f"type filter hook ingress device w{number}{one} priority 0;"
+                rules.append(f"chain {one}{number} {{ {hook} fwd to w{number}{other}; }}")
+        self.run("wire", "nft", "\n".join(("table netdev wires {", *rules, "}")))
+        self._wait_for_carriers()
+        return self
+
+    def _cable(self, number, side, port):
+        at = 7000 + 10 * number + 2 * "ab".index(side)
+        self.index[port.id, "node"], self.index[port.id, "wire"] = at, at + 1
+        node, wire = self.prefix + port.node, self.prefix + "wire"
+        first = ("link", "add", port.name, "index", str(at), "netns", node, "type", "veth")
+        second = ("peer", "name", f"w{number}{side}", "index", str(at + 1), "netns", wire)
+        self._must("ip", *first, *second)
+        self.run("wire", "ip", "link", "set", f"w{number}{side}", "up")
+        last = port.node[-1]
+        for address in (f"10.{number}.0.{last}/24", f"2001:db8:{number}::{last}/64"):
+            self.run(port.node, "ip", "addr", "add", address, "dev", port.name)
+        self.run(port.node, "ip", "link", "set", port.name, "up")
+
+    def _wait_for_carriers(self):
+        until = time.monotonic() + 5
+        while "NO-CARRIER" in self.run("h1", "ip", "-o", "link") + self.run(
+            "h2", "ip", "-o", "link"
+        ):
+            assert time.monotonic() < until, "the cables got no carrier"
+            time.sleep(0.01)
+
+    def down(self):
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        for node in self.NODES:
+            subprocess.run(["ip", "netns", "del", self.prefix + node], check=False)
+
+    def run(self, node, *argv):
+        return self._must("nsenter", f"--net={self.path(node)}", *argv)
+
+    def ping(self, *options):
+        """How many of the pings from h1 to h2 over the first cable were answered."""
+        argv = (
+            "ping",
+            "-n",
+            "-q",
+            *(options or ("-c", "3", "-i", "0.01", "-W", "0.3")),
+            "10.0.0.2",
+        )
+        enter = ("nsenter", f"--net={self.path('h1')}")
+        done = subprocess.run((*enter, *argv), capture_output=True, text=True, check=False)
+        return int(re.search(r"(\d+) received", done.stdout)[1])
+
+    def start(self, name):
+        """A process named `name`, living in h1."""
+        argv = ("nsenter", f"--net={self.path('h1')}", "sleep", "1000")
+        self.processes[name] = subprocess.Popen(argv)
+        return self.processes[name]
+
+    def resolve(self, place):
+        if place.process:
+            pid = self.processes[place.process].pid
+            return Where(pid=pid, started=process_state(pid)[1])
+        node = place.node if place.side == "node" else "wire"
+        index = self.index[f"{place.node}:{place.port}", place.side]
+        number = int(place.port[-1]) - 1
+        name = place.port if place.side == "node" else f"w{number}{'ab'[int(place.node[-1]) - 1]}"
+        return Where(self.path(node), inode(self.path(node)), name, index)
+
+    def wheres(self, changes):
+        return {change.place: self.resolve(change.place) for change in changes}
+
+    @staticmethod
+    def _must(*argv):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def two_hosts(tmp_path):
+    """Two hosts joined by two interposed cables; everything is removed afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("makes network namespaces, which needs root")
+    made = TwoHosts(tmp_path)
+    try:
+        yield made.up()
+    finally:
+        made.down()
