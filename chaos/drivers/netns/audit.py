@@ -16,6 +16,7 @@ from typing import Any
 from chaos import netlink as nl
 from chaos.driver import Audit
 from chaos.drivers.netns.fib import Network, read_fib
+from chaos.drivers.netns.plan import is_router
 from chaos.drivers.netns.ready import Reach
 from chaos.netns import inside
 
@@ -153,7 +154,7 @@ def shared_seeds(reach: Reach) -> list[str]:
     """Routers that share a hash seed: they choose the same leg at every tier."""
     nodes: dict[str, list[str]] = {}
     for name, path in reach.namespaces().items():
-        if reach.fabric.nodes[name].runs == "frr":
+        if is_router(reach.fabric.nodes[name]):
             nodes.setdefault(inside(path, _seed), []).append(name)
     return [
         f"{', '.join(names)} share the hash seed {seed}: flows will polarise"

@@ -229,8 +229,8 @@ class NetnsDriver:
     async def spawn(self, program: Program) -> Child:
         """Start a program, in its node's network if it names one; killed with this process.
 
-        Its first input line is `{"config": …, "namespaces": {node: path}}`; its standard error goes
-        to `logs/NAME.log`.
+        Its first input line is `{"config": …, "namespaces": {node: path}, "logs": {router: path}}`;
+        its standard error goes to `logs/NAME.log`.
         """
         if program.node:
             self.fabric.node(program.node)
@@ -238,7 +238,15 @@ class NetnsDriver:
         log = self._folder / "logs" / f"{program.name}.log"
         child = await Child.start(program.name, program.module, path, log)
         self._children.append(child)
-        first = {"config": dict(program.config), "namespaces": dict(self.namespaces())}
+        first = {
+            "config": dict(program.config),
+            "namespaces": dict(self.namespaces()),
+            "logs": {
+                node.name: str(self.logs(node.name))
+                for node in self.fabric.nodes.values()
+                if node.runs == "frr"
+            },
+        }
         await child.send(json.dumps(first).encode())
         return child
 
