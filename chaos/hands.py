@@ -197,6 +197,11 @@ class Hands:
         """Process id of the injector."""
         return self._process.pid
 
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What was done so far."""
+        return tuple(self._actions)
+
     async def start(self, t0_ns: int, spans: Sequence[InForce]) -> None:
         """Hand over the schedule, relative to `t0_ns`; returns at once.
 
@@ -342,12 +347,13 @@ class Hands:
 def _distinct(changes: Sequence[Change]) -> None:
     known: dict[str, Change] = {}
     for one in changes:
-        other = known.setdefault(identity(one), one)
-        if other is not one:
+        key = identity(one)
+        if key in known:
             raise SpecError(
                 f"two changes could not be told apart when taking them back: "
-                f"{other.describe()} and {one.describe()}"
+                f"{known[key].describe()}, and {one.describe()}"
             )
+        known[key] = one
 
 
 def _log(folder: Path) -> BinaryIO:

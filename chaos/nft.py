@@ -84,7 +84,7 @@ class Compiler:
         out: str = self._lib.nft_ctx_get_output_buffer(self._ctx).decode(errors="replace")
         if code != 0:
             said = self._lib.nft_ctx_get_error_buffer(self._ctx).decode(errors="replace")
-            raise ApplyError(f"nftables refused: {said.strip()}")
+            raise _refused(said)
         return out
 
     def _by_command(self, text: str) -> str:
@@ -102,7 +102,7 @@ class Compiler:
                 "install nftables"
             ) from None
         if done.returncode != 0:
-            raise ApplyError(f"nftables refused: {done.stderr.decode(errors='replace').strip()}")
+            raise _refused(done.stderr.decode(errors="replace"))
         return done.stdout.decode(errors="replace")
 
     def close(self) -> None:
@@ -183,6 +183,10 @@ def _answer(ask: Callable[[], list[netlink.Message]]) -> list[netlink.Message]:
         return ask()
     except OSError as error:
         raise FabricError(f"nftables cannot be read: {error}") from None
+
+
+def _refused(said: str) -> ApplyError:
+    return ApplyError(f"nftables refused: {(said.strip().splitlines() or ['no reason given'])[0]}")
 
 
 def _text(raw: bytes) -> str:
