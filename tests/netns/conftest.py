@@ -1,5 +1,7 @@
 """Fixtures of tests that make real network namespaces."""
 
+import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -9,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from chaos.drivers.netns import NetnsDriver
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.netns import inside
+
+_numbers = itertools.count()
 
 # ---- two hosts, two routers, two equal paths ----------------------------------------------------
 
@@ -207,3 +212,121 @@ def start():
         if one.process.poll() is None:
             one.process.kill()
             one.end()
+
+
+# ---- the embedded driver ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state_root(monkeypatch):
+    """A state folder of this test's own; afterwards nothing may be left that came from it."""
+    if os.geteuid() != 0:
+        pytest.skip("makes network namespaces, which needs root")
+    root = Path("/run", f"railbreak-test-{os.getpid()}-{next(_numbers)}")
+    root.mkdir()
+    monkeypatch.setenv("RAILBREAK_STATE", str(root))
+    yield root
+    left = leftovers(root)
+    subprocess.run(["rm", "-rf", str(root)], check=True)
+    assert left == []
+
+
+def leftovers(root):
+    """Everything on this machine that stems from a state folder: files, mounts, processes."""
+    found = [str(path) for path in root.iterdir()] if root.exists() else []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        try:
+            seen = (process / "mountinfo").read_text() + (process / "cmdline").read_text()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # gone meanwhile, or a zombie
+            continue
+        if root.name in seen and state not in "ZX":
+            found.append(f"process {process.name}")
+    if root.name in Path("/proc/self/mountinfo").read_text():
+        found.append("a mount in our own namespace")
+    return found
+
+
+@pytest.fixture
+def left(state_root):
+    """`left()` lists what there is of this test's fabrics right now."""
+    return lambda: leftovers(state_root)
+
+
+@pytest.fixture
+def bring_up(state_root):
+    """`async with bring_up(fabric) as driver`: up, ready unless told otherwise, down at the end."""
+
+    @contextlib.asynccontextmanager
+    async def begin(fabric, *, ready=True, deadline_s=60.0, **words):
+        driver = await NetnsDriver.up(fabric, **words)
+        try:
+            if ready:
+                await driver.wait_ready(deadline_s)
+            yield driver
+        finally:
+            await driver.down()
+
+    return begin
+
+
+SQUARE_CONF = """frr defaults datacenter
+hostname {name}
+interface eth1
+ no ipv6 nd suppress-ra
+interface eth2
+ no ipv6 nd suppress-ra
+interface eth3
+ ip address 10.7.{number}.1/24
+bfd
+ profile fast
+  transmit-interval 100
+  receive-interval 100
+ exit
+exit
+router bgp 6500{number}
+ bgp router-id 10.7.255.{number}
+ no bgp ebgp-requires-policy
+ neighbor fab peer-group
+ neighbor fab remote-as external
+ neighbor fab timers 1 3
+ neighbor fab timers connect 1
+ neighbor fab bfd
+ neighbor fab bfd profile fast
+ neighbor eth1 interface peer-group fab
+ neighbor eth2 interface peer-group fab
+ address-family ipv4 unicast
+  redistribute connected
+  neighbor fab activate
+ exit-address-family
+exit
+"""
+
+
+@pytest.fixture
+def square(tmp_path):
+    """h1 -- r1 == two links == r2 -- h2: FRR with BGP unnumbered and BFD, each host behind one."""
+    nodes = {}
+    for number in (1, 2):
+        name = f"r{number}"
+        (tmp_path / f"{name}.conf").write_text(SQUARE_CONF.format(name=name, number=number))
+        (tmp_path / "daemons").write_text("bgpd=yes\nbfdd=yes\nstaticd=no\n")
+        binds = [f"{name}.conf:/etc/frr/frr.conf", "daemons:/etc/frr/daemons"]
+        nodes[name] = Node(name, role="router", runs="frr", settings={"binds": binds})
+        lines = [
+            f"ip addr add 10.7.{number}.2/24 dev eth1",
+            f"ip route add default via 10.7.{number}.1",
+        ]
+        nodes[f"h{number}"] = Node(f"h{number}", settings={"exec": lines})
+    links = tuple(
+        Link(_port(a), _port(b))
+        for a, b in (
+            ("r1:eth1", "r2:eth1"),
+            ("r1:eth2", "r2:eth2"),
+            ("h1:eth1", "r1:eth3"),
+            ("h2:eth1", "r2:eth3"),
+        )
+    )
+    return Fabric("square", nodes, links, source=str(tmp_path / "square.clab.yml"))

@@ -106,6 +106,7 @@ class Running:
         instance: Its name.
         fabric: Name of its fabric.
         owner: Process id of who brought it up.
+        keeper: Process id of what its namespaces live and die with.
         age_s: Seconds since it was begun.
         alive: Its namespaces exist.
         linger: It outlives its owner.
@@ -116,6 +117,7 @@ class Running:
     instance: str
     fabric: str
     owner: int
+    keeper: int
     age_s: float
     alive: bool
     linger: bool
@@ -222,6 +224,7 @@ def running() -> tuple[Running, ...]:
                 state.instance,
                 state.fabric.name,
                 state.owner.pid,
+                state.keeper.pid,
                 age,
                 alive,
                 state.linger,
