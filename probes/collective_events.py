@@ -44,8 +44,11 @@ def events(records: Records, interface: str) -> list[Event]:
     """Every record that tells of something, as an event; heartbeats put together name a rank."""
     nodes = {r["rank"]: r["node"] for r in records if r["ev"] in ("hello", "it")}
     made: list[Event] = []
+    ours = our_errors(records)
     for record in records:
-        if record["ev"] == "net":
+        if id(record) in ours:
+            made.append(_event(record, "job.cut_off", "", nodes))
+        elif record["ev"] == "net":
             made.append(_event(record, *_NET[record["kind"]], nodes))
         elif record["ev"] in _PLAIN:
             made.append(_event(record, *_PLAIN[record["ev"]], nodes))
@@ -54,6 +57,19 @@ def events(records: Records, interface: str) -> list[Event]:
         elif record["ev"] == "group" and record["inc"] > 0:
             made.append(_event(record, "job.regrouped", "", nodes))
     return made + list(_named(records, nodes, interface))
+
+
+def our_errors(records: Records) -> set[int]:
+    """Errors that our own abort caused in a peer; by identity of the record."""
+    cutting, found = False, set()
+    for record in sorted(records, key=lambda r: int(r["t"])):
+        if record["ev"] == "aborting":
+            cutting = True
+        elif record["ev"] == "group":
+            cutting = False
+        elif record["ev"] == "error" and cutting:
+            found.add(id(record))
+    return found
 
 
 def _event(record: dict[str, Any], name: str, detector: str, nodes: dict[int, str]) -> Event:

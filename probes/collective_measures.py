@@ -270,7 +270,7 @@ def _busbw(readings: Readings, lanes: Sequence[Lane], windows: Windows) -> Itera
             continue
         rate = size / (slowest * 1e-3) / 1e9 * busbw_factor(op, world)
         rates.append(rate)
-        yield Measure(name, rate, n=int(min(number for _, number in means)))
+        yield Measure(name, rate, n=max(1, round(min(number for _, number in means))))
     calm, storm = rates
     if calm is None or storm is None:
         yield Measure("job_busbw_ratio", None, n=0, note="needs both bandwidths")

@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos.fabric import Stream
 from chaos.timeline import Event, Readings, Series, Span
-from probes.collective_events import Records, events
+from probes.collective_events import Records, events, our_errors
 
 BIN_NS = 100_000_000
 STEAL_PERCENT = 10.0
@@ -60,9 +60,10 @@ def read(records: Records, interface: str) -> Readings:
         "flows": flows(records),
     }
     happened = events(records, interface)
-    last = max((record["t"] for record in records), default=0)
-    told = {k: extra[k] for k in ("fate", "error", "world")}
-    happened.append(Event(last, "collective", "job.fate", facts=told))
+    told = [r["t"] for r in records if r["ev"] == "fate"]
+    last = told[-1] if told else max((record["t"] for record in records), default=0)
+    fate = {k: extra[k] for k in ("fate", "error", "world")}
+    happened.append(Event(last, "collective", "job.fate", facts=fate))
     return Readings(
         "collective",
         events=tuple(sorted(happened, key=lambda event: event.at_ns)),
@@ -162,7 +163,8 @@ def disagreements(records: Records) -> set[tuple[int, int]]:
 def _fate(records: Records, spans: Sequence[Span], found: Mapping[int, Track]) -> dict[str, Any]:
     """How the job ended up: survived, degraded, restarted, aborted or hung."""
     told = [r for r in records if r["ev"] == "fate"]
-    errors = [r["msg"] for r in records if r["ev"] == "error"]
+    ours = our_errors(records)
+    errors = [r["msg"] for r in records if r["ev"] == "error" and id(r) not in ours]
     if told:
         return {"fate": told[-1]["fate"], "error": errors[0] if errors else told[-1]["msg"]}
     running = {rank for rank, track in found.items()}

@@ -73,6 +73,7 @@ class Rank:
     Attributes:
         state: `starting`, `running`, `paused`, `failed`, `aborted`, `gone`.
         heard_ns: Last record over the control channel.
+        owed: Aborts asked for and not yet answered.
     """
 
     spec: dict[str, Any]
@@ -85,6 +86,7 @@ class Rank:
     hello: dict[str, Any] = field(default_factory=dict)
     heard_ns: int = 0
     last_i: int = -1
+    owed: int = 0
     silent: bool = False
 
     @property
@@ -107,7 +109,8 @@ class Coordinator:
         self.ranks = [self._rank(item, namespaces) for item in config["ranks"]]
         self.matrix = Matrix(len(self.ranks))
         self.members = [rank.spec["rank"] for rank in self.ranks]
-        self.inc, self.store = -1, -1
+        self.inc = -1
+        self.stores: list[int] = []
         self.changed = asyncio.Event()
         self.done = asyncio.Event()
         self.fate = ""
@@ -185,13 +188,15 @@ class Coordinator:
                 await self.changed.wait()
 
     def _group(self, members: list[int]) -> None:
-        """Have these ranks meet in a new group, on a store no earlier group has seen."""
-        if self.store >= 0:
-            os.close(self.store)
+        """Have these ranks meet in a new group, on a store no earlier group has seen.
+
+        Stores stay open to the end: a path used twice would let the remains of an earlier group
+        write into the later one's store.
+        """
         self.inc += 1
-        self.store = os.memfd_create(f"store{self.inc}")
+        self.stores.append(os.memfd_create(f"store{self.inc}"))
         first = max(rank.last_i for rank in self.ranks) + 1
-        path = f"/proc/{os.getpid()}/fd/{self.store}"
+        path = f"/proc/{os.getpid()}/fd/{self.stores[-1]}"
         self.members = members
         for index in members:
             self.ranks[index].state, self.ranks[index].steady = "running", False
@@ -249,6 +254,8 @@ class Coordinator:
             rank.last_i = record["i"] + len(record["t0"]) - 1
         elif ev in ("paused", "aborted"):
             rank.state = ev
+            rank.last_i = max(rank.last_i, record.get("i", -1))
+            rank.owed = 0 if ev == "aborted" else rank.owed
         elif ev == "error":
             rank.state = "failed"
             if not rank.steady and self.inc == 0:
@@ -318,21 +325,18 @@ class Coordinator:
         """
         asked = [rank for rank in self.ranks if rank.alive and rank.state != "aborted"]
         for rank in asked:
+            rank.owed += 1
             rank.send("abort", reason=why)
         self._task(self._kill_stuck(asked))
         wanted = [self.ranks[index] for index in needed]
         with contextlib.suppress(TimeoutError):
-            await self._until(
-                lambda: all(not r.alive or r.state == "aborted" for r in wanted), ACK_S + 1, ""
-            )
+            await self._until(lambda: not any(r.alive and r.owed for r in wanted), ACK_S + 1, "")
 
     async def _kill_stuck(self, asked: list[Rank]) -> None:
         with contextlib.suppress(TimeoutError):
-            await self._until(
-                lambda: all(not r.alive or r.state == "aborted" for r in asked), ACK_S, ""
-            )
+            await self._until(lambda: not any(r.alive and r.owed for r in asked), ACK_S, "")
         for rank in asked:
-            if rank.alive and rank.state != "aborted":
+            if rank.alive and rank.owed:
                 self.out.say("stuck", who=rank.spec["rank"], state=_process_state(rank))
                 self._kill(rank)
 

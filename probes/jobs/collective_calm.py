@@ -98,7 +98,7 @@ class Baseline:
         """The fields of a `baseline` record."""
         ordered = sorted(self.gaps)
         shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
-        found: dict[str, Any] = {"n": len(ordered), "limits": self.limits}
+        found: dict[str, Any] = {"count": len(ordered), "limits": self.limits}
         if ordered:
             middle = quantile(ordered, 0.5)
             found |= {f"{name}_ms": quantile(ordered, share) for name, share in shares.items()}

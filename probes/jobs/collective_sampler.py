@@ -79,6 +79,8 @@ class Sampler:
         if now - self._flushed >= _FLUSH_NS:
             self._flushed = now
             self.flush(now)
+        else:
+            self._recorder.flush()  # symptoms do not wait for the batch
 
     def _progress(self, now: int) -> None:
         limits, state = self.baseline.alarms(), self.progress
