@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from chaos.errors import near
+from chaos.topology.decode import Decoder
 from chaos.topology.schema import (
     Bool,
     Chosen,
-    Decoder,
     Free,
     ListOf,
     MapOf,

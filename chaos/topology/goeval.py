@@ -7,8 +7,7 @@ from typing import Any, NoReturn
 
 from chaos.errors import SpecError
 from chaos.topology.gofuncs import FUNCTIONS, KNOWN, Refusal, truth
-from chaos.topology.gotemplate import (
-    CURE,
+from chaos.topology.gonodes import (
     Assign,
     Block,
     Call,
@@ -23,11 +22,11 @@ from chaos.topology.gotemplate import (
     Raw,
     Term,
     Variable,
-    parse,
 )
-from chaos.topology.schema import go_text
+from chaos.topology.gotemplate import CURE, parse
+from chaos.topology.gotext import go_text
 
-_MOST_STEPS = 500_000
+_MOST_STEPS = 300_000
 _MOST_TEXT = 16_000_000
 _DEEPEST = 60
 _MISSING = object()
@@ -193,7 +192,10 @@ class _Run:
         values = [self.term(term, dot, scopes) for term in terms[1:]] + list(final)
         values = [None if value is _MISSING else value for value in values]
         try:
-            return FUNCTIONS[head.name](*values)
+            found = FUNCTIONS[head.name](*values)
+            if isinstance(found, str) and len(found) > _MOST_TEXT:
+                raise Refusal(f"more than {_MOST_TEXT} characters")
+            return found
         except (Refusal, OverflowError) as error:
             self.fail(f"error calling {head.name}: {error}")
         except TypeError:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from chaos.topology.schema import go_text
+from chaos.topology.gotext import go_text
 
 _MOST_NUMBERS = 100_000
+_WIDEST = 1_000
 
 
 class Refusal(Exception):
@@ -55,7 +56,7 @@ def _arithmetic(work: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         x, y = _number(a), _number(b)
         if isinstance(x, float) or isinstance(y, float):
             return float(work(float(x), float(y)))
-        return work(x, y)
+        return (work(x, y) + 2**63) % 2**64 - 2**63  # as a 64-bit number wraps
 
     return run
 
@@ -200,6 +201,8 @@ def _printf(shape: Any, *values: Any) -> str:
             return "%"
         if not rest:
             return f"%!{verb}(MISSING)"
+        if max(int(width or 0), int(places or 0)) > _WIDEST:
+            raise Refusal(f"a width of more than {_WIDEST}")
         text = _formatted(verb, rest.pop(0), places, flags)
         if "-" in flags:
             return text.ljust(int(width or 0))

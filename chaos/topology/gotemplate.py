@@ -8,110 +8,29 @@ comments and trim marks. What is missing is refused with a way out.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from chaos.errors import SpecError
+from chaos.topology.gonodes import (
+    Assign,
+    Block,
+    Call,
+    Chain,
+    Dot,
+    Function,
+    Jump,
+    Literal,
+    Node,
+    Pipe,
+    Print,
+    Raw,
+    Term,
+    Variable,
+)
 
 CURE = (
     "render the file with `containerlab deploy --dry-run --export-rendered FILE` and use the result"
 )
-
-Node: TypeAlias = "Raw | Print | Assign | Block | Call | Jump"
-Term: TypeAlias = "Literal | Dot | Variable | Function | Pipe | Chain"
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A constant; nil is None."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """`.`, the current value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """`$name`; `$` alone is the value the template was started with."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function's name."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """`.a.b` behind another term."""
-
-    base: Term
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Pipe:
-    """Commands joined by `|`; each is a term with its arguments."""
-
-    commands: tuple[tuple[Term, ...], ...]
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """Text outside of actions."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Print:
-    """`{{ pipe }}`."""
-
-    pipe: Pipe
-
-
-@dataclass(frozen=True, slots=True)
-class Assign:
-    """`{{ $x := pipe }}`, or `=` for a variable that is there."""
-
-    names: tuple[str, ...]
-    pipe: Pipe
-    declares: bool
-
-
-@dataclass(slots=True)
-class Block:
-    """`if`, `with` or `range` with its body and its else."""
-
-    kind: str
-    pipe: Pipe
-    names: tuple[str, ...]
-    declares: bool
-    body: list[Node] = field(default_factory=list)
-    otherwise: list[Node] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """`{{ template "name" pipe }}`."""
-
-    name: str
-    pipe: Pipe | None
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Jump:
-    """`break` or `continue`."""
-
-    kind: str
 
 
 def parse(text: str, *, name: str, known: frozenset[str]) -> dict[str, list[Node]]:
@@ -163,6 +82,8 @@ class _Parser:
             at, trim = self._action(found.end())
         self._raw(self.text[at:], trim, False)
         if len(self.open) > 1:
+            block = self.open[-1][2]
+            self.line = block.pipe.line if block else self.line
             raise self.error(f"{self.open[-1][0]} without its {{{{ end }}}}")
         return self.templates
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.topology.fields import STAGES
-from chaos.topology.schema import Path, go_text
+from chaos.topology.gotext import go_text
+from chaos.topology.schema import Path
 
 Body = dict[str, Any]
 

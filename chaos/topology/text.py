@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from chaos.errors import SpecError
+from chaos.topology.decode import Decoder
 from chaos.topology.envsubst import substitute
 from chaos.topology.fields import CONFIG
 from chaos.topology.goeval import render
 from chaos.topology.lab import Source
-from chaos.topology.schema import Decoder, Free
+from chaos.topology.schema import Free
 from chaos.topology.yamltree import compose
 
 _LARGEST = 16_000_000
