@@ -29,7 +29,13 @@ DETECTORS: dict[str, str] = {
 
 _MEASURE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _SHOWN = {"ns": "ns", "us": "µs", "ms": "ms", "s": "s", "percent": "%", "pps": "pps"}
-_SHOWN |= {"bytes": "B", "gbytes_per_s": "GB/s", "gbits_per_s": "Gbit/s", "packets": "packets"}
+_SHOWN |= {
+    "bytes": "B",
+    "gbytes_per_s": "GB/s",
+    "mbytes_per_s": "MB/s",
+    "gbits_per_s": "Gbit/s",
+    "packets": "packets",
+}
 ALL = Percent(100)
 
 

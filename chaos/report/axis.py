@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,17 @@ def nice(rough: float) -> float:
     return next(float(k * power) for k in (1, 2, 5, 10) if k * power >= rough * 0.999)
 
 
-def bands(windows: Data, clock: Clock) -> Markup:
+def in_force(actions: Sequence[Data], clock: Clock) -> list[tuple[float, float]]:
+    """When the first change was in force, as ms since the fault: once, or once per flap."""
+    first = [a for a in actions if a["change"] == 0]
+    starts = [clock.ms(a["acknowledged_ns"]) for a in first if a["kind"] == "do"]
+    ends = [clock.ms(a["acknowledged_ns"]) for a in first if a["kind"] == "undo"]
+    return [(a, min(b for b in ends if b >= a)) for a in starts if any(b >= a for b in ends)]
+
+
+def bands(windows: Data, actions: Sequence[Data], clock: Clock) -> Markup:
     """What stands behind all lanes: the fault's window, and the moments of fault and healing."""
+    flaps = in_force(actions, clock)
     heal = clock.ms(windows["heal"]["latest_ns"])
     calm_end = clock.ms(windows["calm_ns"][1])
     what = "placebo" if windows["placebo"] else "fault"
@@ -84,13 +93,17 @@ def bands(windows: Data, clock: Clock) -> Markup:
     return tag(
         "div",
         tag("i", class_=f"window {what}", style=f"--t:0;--u:{heal}"),
+        (
+            tag("i", class_="window fault", style=f"--t:{a};--u:{round(b - a, 3)}")
+            for a, b in (flaps if len(flaps) > 1 else ())
+        ),
         tag("i", class_=f"rule {what}", style="--t:0"),
         tag("i", class_="rule heal", style=f"--t:{heal}"),
         (
             tag(
                 "span",
                 tag("b", name),
-                f" {milliseconds(end - start)}",
+                tag("em", f" {milliseconds(end - start)}"),
                 class_=f"phase {name}",
                 style=f"--t:{start};--u:{round(end - start, 3)}",
             )

@@ -32,6 +32,7 @@ HEADLINES = {
     "inconclusive": "No verdict",
     "blocked": "Not tried",
 }
+WORST_FIRST = {"fail": 0, "blocked": 1, "inconclusive": 1, "pass": 2}
 #: The first numbers a reader wants, as far as the run has them.
 KEY_MEASURES = (
     ("flow_lost_packets", "lost by the flow"),
@@ -56,7 +57,7 @@ def page(record: Data) -> str:
         _section("Findings", "what was promised, and what was found", _findings(data)),
         _section("Who noticed", "from the fault to each detector's first word", detectors(data)),
         _section("Trials", "drag to zoom, double-click for the whole trial", _trials(data)),
-        _section("Measures", "median of the trials with the fault; hollow dots are placebo",
+        _section("Measures", "median with its 95 % interval; below six trials, the range",
                  distributions(data)),
         _section("Proof", "that the fault was there, acted, and is gone", _proof(data)),
         _section("Plan", "every command, in order", _plan(data)),
@@ -180,7 +181,7 @@ def _findings(data: Data) -> Markup | None:
     if not data["findings"]:
         return tag("p", "Nothing was checked, so nothing is proved.", class_="absent")
     rows = []
-    for finding in data["findings"]:
+    for finding in sorted(data["findings"], key=lambda f: WORST_FIRST.get(f["verdict"], 1)):
         subject, expected, got = split(finding["sentence"])
         of = f"trial {finding['trial']}" if finding.get("trial") is not None else None
         rows.append(
@@ -239,14 +240,14 @@ def _trial(trial: Data, fabric: Data) -> Markup:
             tag("figure", sketch(fabric, trial)),
             class_="scene",
         ),
-        timeline(trial, fabric.get("nodes") or {}),
+        timeline(trial),
         class_="trial",
         data_number=trial["number"],
     )
 
 
 def _path(path: Sequence[str]) -> Markup | None:
-    return tag("div", (tag("div", one) for one in path[:6])) if path else None
+    return tag("div", (tag("div", one.replace("->", "→")) for one in path[:6])) if path else None
 
 
 def _fate(trial: Data) -> str | None:
@@ -308,7 +309,7 @@ def _repeat(data: Data) -> Markup:
     memory = f"{plural(host['cores'], 'core')}, {host['memory_gib']} GiB" if host else NOTHING
     rows: Iterable[tuple[str, Any]] = (
         ("command", tag("code", shlex.join(block.get("command") or []))),
-        ("commit", _commit(block)),
+        ("commit", _commit(block).removeprefix("commit ")),
         ("seed", data["seed"]),
         ("fabric", f"{fabric.get('name')}: {len(fabric.get('nodes') or {})} nodes, "
                    f"{len(fabric.get('links') or [])} links"),

@@ -143,16 +143,22 @@ def distributions(record: Data) -> Markup:
 def _row(record: Data, measure: Data, objective: str) -> Markup:
     name = measure["name"]
     shown = [(t, m) for t, m in of_trials(record, name) if m["value"] is not None]
+    beyond = {m["value"] for _, m in shown if m["censored"]}
     limits = [(word, float(value)) for word, value in _LIMIT.findall(objective)]
     values = [m["value"] for _, m in shown] + [measure["value"]]
     near = [value for _, value in limits if value <= 4 * max(values, default=0)]
     low, high = min(0.0, *values), max([*values, *near, 0.0])
-    high = nice(high) if high > 0 else low + 1
+    high = nice(high) if high > 0 else (high if high > low else low + 1)
     return tag(
         "tr",
         tag("th", name, scope="row"),
         tag("td", _strip(shown, measure, limits, low, high), class_="chart"),
-        tag("td", tag("b", measured(measure)), " ", tag("span", bounds(measure), class_="dim")),
+        tag(
+            "td",
+            tag("b", measured(measure)),
+            " ",
+            tag("span", bounds(measure, beyond), class_="dim"),
+        ),
         tag("td", f"n = {measure['n']}", class_="dim"),
     )
 

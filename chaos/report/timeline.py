@@ -13,7 +13,7 @@ from typing import Any
 
 from chaos.report.axis import Clock, axis, bands, bar, lane, mark
 from chaos.report.markup import Markup, tag, text
-from chaos.report.wording import amount, digits, measured, milliseconds, since
+from chaos.report.wording import amount, measured, milliseconds, since
 
 Data = Mapping[str, Any]
 MOST_POINTS, MOST_MARKS = 1500, 600
@@ -21,7 +21,7 @@ WORSE = ("lost", "removed", "failed", "stalled", "started", "down", "aborted", "
 BETTER = ("back", "resumed", "restored", "resolved", "up", "made", "regrouped")
 
 
-def timeline(trial: Data, nodes: Mapping[str, str]) -> Markup:
+def timeline(trial: Data) -> Markup:
     """All lanes of a trial; a sentence where it did not get far enough to have any."""
     if trial["windows"] is None:
         return tag("p", "This trial did not reach its end; it has no timeline.", class_="absent")
@@ -37,12 +37,8 @@ def timeline(trial: Data, nodes: Mapping[str, str]) -> Markup:
     return tag(
         "div",
         tag("div", axis(clock), class_="lane ticks"),
-        bands(trial["windows"], clock),
-        *(
-            tag("section", tag("h4", name), *made, class_=f"group {name.lower()}")
-            for name, made in groups
-            if made
-        ),
+        bands(trial["windows"], trial["proof"]["actions"], clock),
+        *(tag("section", tag("h4", name), *made, class_="group") for name, made in groups if made),
         tag("div", axis(clock), class_="lane ticks below"),
         class_="timeline",
         style=f"--a:{clock.first};--w:{clock.width:g}",
@@ -74,7 +70,8 @@ def noticed(trial: Data, clock: Clock) -> list[Markup]:
             kind = "back censored" if found["censored"] else "back"
             tip = f"{name} {measured(found)}. {found['note']}"
             label = ("> " if found["censored"] else "") + since(found["value"])
-            made.append(lane(words, bar(0, found["value"], kind, tip, label), kind="fall"))
+            end = min(found["value"], clock.first + clock.width)
+            made.append(lane(words, bar(0, end, kind, tip, label), kind="fall"))
     return made
 
 
@@ -126,17 +123,19 @@ def charts(trial: Data, clock: Clock, prefix: str, kind: str, spans: str) -> lis
             for span in lying
             if clock.inside(span["start_ns"]) or clock.inside(span["end_ns"])
         ]
-        peak = f"to {amount(series['name'], float(digits(max(series['values']))))}"
-        note = f"{peak}{unit_of(series['name'])}"
+        home = homes(trial).get(series["element"])
+        note = f"{home} · " if home else ""
+        note += f"to {amount(series['name'], max(series['values']))}"
         made.append(
             lane(series["element"], area(series, clock, top), *stalls, kind=kind, note=note)
         )
     return made
 
 
-def unit_of(name: str) -> str:
-    """The unit in a series' name where measures have none."""
-    return " MB/s" if name.endswith("_mbytes_per_s") else ""
+def homes(trial: Data) -> dict[str, str]:
+    """On which node each rank ran, as far as the job told."""
+    flows = (trial["extra"].get("collective") or {}).get("flows") or []
+    return {f"rank{flow['rank']}": flow["source"] for flow in flows if flow.get("source")}
 
 
 def area(series: Data, clock: Clock, top: float) -> Markup:

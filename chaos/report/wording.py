@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from chaos.objectives import unit
@@ -19,27 +19,25 @@ def milliseconds(value: float) -> str:
 
     Examples:
         >>> milliseconds(0.3127), milliseconds(125.04), milliseconds(4980), milliseconds(0)
-        ('0.31 ms', '125 ms', '4.98 s', '0 ms')
+        ('0.313 ms', '125 ms', '4.98 s', '0 ms')
     """
     size = abs(value)
-    if 0 < size < 0.01:
-        return f"{value * 1000:.2g} µs"
-    if size >= 1000:
-        return f"{value / 1000:.{2 if size < 1e5 else 0}f} s"
-    return f"{value:.0f} ms" if size >= 100 or value == int(value) else f"{digits(value)} ms"
+    if 0 < size < 0.1:
+        return f"{digits(value * 1000)} µs"
+    return f"{digits(value / 1000)} s" if size >= 1000 else f"{digits(value)} ms"
 
 
 def digits(value: float) -> str:
-    """Three significant digits, and no exponent where it can be helped.
+    """Three significant digits, a true minus sign, and no exponent.
 
     Examples:
-        >>> digits(0.08172), digits(46.149), digits(612.0), digits(4713)
-        ('0.0817', '46.1', '612', '4713')
+        >>> digits(0.08172), digits(46.149), digits(4.3001), digits(-4713)
+        ('0.0817', '46.1', '4.3', '−4713')
     """
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value)}"
-    places = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(places, 6)}f}"
+    places = 0 if value == int(value) else max(0, 2 - math.floor(math.log10(abs(value))))
+    shown = f"{value:.{min(places, 6)}f}"
+    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
+    return shown.replace("-", "−")
 
 
 def amount(name: str, value: float | None) -> str:
@@ -66,12 +64,18 @@ def measured(measure: Mapping[str, Any]) -> str:
     return beyond + amount(measure["name"], measure["value"])
 
 
-def bounds(measure: Mapping[str, Any]) -> str:
-    """`123 ms to 131 ms`, or nothing where there are no bounds or they are the value."""
+def bounds(measure: Mapping[str, Any], beyond: Collection[float] = ()) -> str:
+    """`123 ms to 131 ms`, or nothing where there are no bounds or they are the value.
+
+    Args:
+        measure: With `low` and `high`.
+        beyond: Values that are censored: a bound that is one of them gets its `>`.
+    """
     low, high = measure.get("low"), measure.get("high")
     if low is None or high is None or low == high:
         return ""
-    return f"{amount(measure['name'], low)} to {amount(measure['name'], high)}"
+    more = "> " if high in beyond else ""
+    return f"{amount(measure['name'], low)} to {more}{amount(measure['name'], high)}"
 
 
 def since(ms: float) -> str:
@@ -79,7 +83,7 @@ def since(ms: float) -> str:
 
     Examples:
         >>> since(-2400), since(0.31)
-        ('−2.40 s', '+0.31 ms')
+        ('−2.4 s', '+0.31 ms')
     """
     return ("−" if ms < 0 else "+") + milliseconds(abs(ms))
 
