@@ -27,7 +27,7 @@ from chaos.registry import InForce
 from chaos.timeline import Moment, now_ns
 from chaos.units import Duration
 
-LATE_NS = 1_000_000  # an action this much after its planned instant is reported
+LATE_NS = 1_000_000  # an action that begins this much after it was due is reported
 _KINDS: dict[str, type[RailbreakError]] = {
     kind.__name__: kind
     for kind in (ApplyError, BlockedError, CapabilityError, FabricError, SpecError)
@@ -322,7 +322,7 @@ class Hands:
             actions=actions,
             event=next((_moment(one) for one in actions if one.kind == "do"), idle),
             healed=next((_moment(one) for one in reversed(actions) if one.kind == "undo"), idle),
-            late=tuple(_late(one, self.changes) for one in actions if _lateness(one) > LATE_NS),
+            late=_late(actions, self.changes),
             trouble=(*trouble, *told["trouble"]),
         )
 
@@ -383,10 +383,14 @@ def _moment(action: Action) -> Moment:
     return Moment(action.before_ns, action.acknowledged_ns)
 
 
-def _lateness(action: Action) -> int:
-    return action.before_ns - action.planned_ns
-
-
-def _late(action: Action, changes: Sequence[Change]) -> str:
-    what = "brought into force" if action.kind == "do" else "taken back"
-    return f"{changes[action.change].describe()}: {what} {_lateness(action) / 1e6:.1f} ms late"
+def _late(actions: Sequence[Action], changes: Sequence[Change]) -> tuple[str, ...]:
+    """A sentence per action that began late, also after the one before it had been answered."""
+    sentences, free_ns = [], 0
+    for one in actions:
+        late_ns = one.before_ns - max(one.planned_ns, free_ns)
+        free_ns = one.acknowledged_ns
+        if late_ns > LATE_NS:
+            what = "brought into force" if one.kind == "do" else "taken back"
+            told = changes[one.change].describe()
+            sentences.append(f"{told}: {what} {late_ns / 1e6:.1f} ms late")
+    return tuple(sentences)

@@ -28,7 +28,7 @@ from chaos.saved_words import legs
 _AT_ONCE = 8
 _PROTOCOLS = {2: "kernel", 3: "boot", 4: "static", 11: "zebra", 186: "bgp", 188: "ospf"}
 _KINDS = {1: "", 6: "blackhole ", 7: "unreachable ", 8: "prohibit ", 9: "throw "}
-_COUNTS = re.compile(r" packets \d+ bytes \d+")
+_COUNTS = re.compile(r"\s+packets \d+ bytes \d+")
 _DEAD, _LINKDOWN = 0x1, 0x10
 
 
