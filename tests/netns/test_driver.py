@@ -84,7 +84,7 @@ def test_ready_means_every_leg_and_bfd(bring_up, square):
         async with bring_up(square) as driver:
             routes = (await driver.exec("r1", ("ip", "route", "show", "10.7.2.0/24"))).stdout
             assert routes.count(b"nexthop") == 2
-            peers = await driver.vtysh("r1", "show bfd peers json")
+            (peers,) = await driver.vtysh("r1", "show bfd peers json")
             assert [peer["status"] for peer in peers] == ["up", "up"]
 
     asyncio.run(scenario())

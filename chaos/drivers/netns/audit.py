@@ -45,8 +45,11 @@ async def _routes(reach: Reach, name: str) -> tuple[list[str], int]:
     names = {index: facts.name for index, facts in inside(path, read_interfaces).items()}
     findings: list[str] = []
     count = 0
-    for version, command in ((4, "show ip route json"), (6, "show ipv6 route json")):
-        rib = rib_legs(await reach.vtysh(name, command) or {})
+    answers = await reach.vtysh(name, "show ip route json", "show ipv6 route json")
+    if len(answers) != 2:
+        return [f"{name}: zebra does not answer; its routes cannot be compared"], 0
+    for version, answer in zip((4, 6), answers, strict=True):
+        rib = rib_legs(answer)
         kernel = {
             prefix: sorted(names.get(leg.ifindex, str(leg.ifindex)) for leg in legs)
             for prefix, legs in inside(path, lambda version=version: read_fib(version)).items()  # type: ignore[misc]

@@ -218,13 +218,16 @@ class NetnsDriver:
             raise FabricError(f"fabric {self.instance!r} is down")
         return await Command(entry_of(self._state, node), argv, env, stdin).run(deadline_s)
 
-    async def vtysh(self, node: str, command: str) -> Any:
-        """The answer of FRR in a node to one `show … json`; None when it gave none."""
-        done = await self.exec(node, ("vtysh", "-c", command))
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            return None
+    async def vtysh(self, node: str, *commands: str) -> list[Any]:
+        """What FRR in a node answers to `show … json` commands, up to the first that it refuses."""
+        words = [word for command in commands for word in ("-c", command)]
+        done = await self.exec(node, ("vtysh", *words))
+        rest, answers = done.stdout.decode(errors="replace").lstrip(), []
+        while rest.startswith(("{", "[")):
+            answer, end = json.JSONDecoder().raw_decode(rest)
+            answers.append(answer)
+            rest = rest[end:].lstrip()
+        return answers
 
     async def spawn(self, program: Program) -> Child:
         """Start a program, in its node's network if it names one; killed with this process.

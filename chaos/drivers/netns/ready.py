@@ -120,8 +120,8 @@ class Reach(Protocol):
         """Path per node."""
         ...
 
-    async def vtysh(self, node: str, command: str) -> Any:
-        """Parsed JSON answer of one command."""
+    async def vtysh(self, node: str, *commands: str) -> list[Any]:
+        """Parsed JSON answers, up to the first command that is refused."""
         ...
 
     async def audit(self) -> Audit:
@@ -143,10 +143,10 @@ def host_prefixes(reach: Reach) -> dict[Network, list[Port]]:
 
 
 async def wait(reach: Reach, deadline_s: float) -> None:
-    """Return when every router forwards to every host prefix by all shortest paths, BFD up.
+    """Return when every router forwards to every host prefix by all shortest paths, sessions up.
 
     Where the file's routing means fewer legs than there are shortest paths (costs, policies), or
-    where there is no host at all: when all sessions are up and nothing has moved for a while; the
+    where there is no host at all: when nothing has moved for a while with all sessions up; the
     legs that are fewer become warnings.
 
     Raises:
@@ -157,29 +157,11 @@ async def wait(reach: Reach, deadline_s: float) -> None:
         if time.monotonic() > give_up:
             raise FabricError(f"ports without carrier after {deadline_s:g} s: {', '.join(dark)}")
         await asyncio.sleep(_POLL_S)
-    expected = expectations(reach.fabric, host_prefixes(reach))
     routers = [name for name, node in reach.fabric.nodes.items() if node.runs == "frr"]
     if not routers:
         return
-    last: Mapping[str, Mapping[Network, frozenset[Leg]]] = {}
-    still_since = time.monotonic()
-    lacks = ["nothing was looked at"]
-    while True:
-        fibs = _fibs(reach, routers, expected)
-        if fibs != last:
-            last, still_since = fibs, time.monotonic()
-        absent, few = missing(expected, fibs)
-        still = time.monotonic() - still_since >= _SETTLED_S
-        lacks = [f"{want.router} has no route to {want.prefix}" for want in absent] + few
-        if not absent and (still or (expected and not few)):
-            lacks = await _sessions_down(reach, routers, all_kinds=bool(few) or not expected)
-            if not lacks and (few or not expected):
-                lacks = list((await reach.audit()).findings)
-            if not lacks:
-                for name in routers:
-                    check_log(name, reach.folder / "nodes" / name)
-                reach.warnings.extend(f"{sentence} (as its routing means)" for sentence in few)
-                return
+    watch = _Watch(reach, routers, expectations(reach.fabric, host_prefixes(reach)))
+    while lacks := await watch.lacks():
         if time.monotonic() > give_up:
             more = f" … ({len(lacks)} in all)" if len(lacks) > 6 else ""
             raise FabricError(
@@ -188,6 +170,39 @@ async def wait(reach: Reach, deadline_s: float) -> None:
                 + more
             )
         await asyncio.sleep(_POLL_S)
+    for name in routers:
+        check_log(name, reach.folder / "nodes" / name)
+    reach.warnings.extend(f"{sentence} (as its routing means)" for sentence in watch.few)
+
+
+class _Watch:
+    """Looks again and again; remembers since when nothing has moved."""
+
+    def __init__(self, reach: Reach, routers: list[str], expected: tuple[Expected, ...]) -> None:
+        self.reach, self.routers, self.expected = reach, routers, expected
+        self.few: list[str] = []
+        self._last: Mapping[str, Mapping[Network, frozenset[Leg]]] = {}
+        self._still_since = time.monotonic()
+
+    async def lacks(self) -> list[str]:
+        """Sentences on what is missing now; empty means ready."""
+        fibs = _fibs(self.reach, self.routers, self.expected)
+        if fibs != self._last:
+            self._last, self._still_since = fibs, time.monotonic()
+        absent, self.few = missing(self.expected, fibs)
+        if absent:
+            routes = [f"{want.router} has no route to {want.prefix}" for want in absent]
+            return routes + self.few
+        settling = bool(self.few) or not self.expected
+        if settling and time.monotonic() - self._still_since < _SETTLED_S:
+            return self.few or ["routes have not settled"]
+        down = await _sessions_down(self.reach, self.routers)
+        if _fibs(self.reach, self.routers, self.expected) != fibs:
+            down.append("routes are moving")
+        if down:
+            self._still_since = time.monotonic()  # a session that comes up now brings its routes
+            return down + self.few
+        return list((await self.reach.audit()).findings) if settling else []
 
 
 def _no_carrier(reach: Reach) -> list[str]:
@@ -211,22 +226,34 @@ def _fibs(
     return fibs
 
 
-async def _sessions_down(reach: Reach, routers: Iterable[str], *, all_kinds: bool) -> list[str]:
-    """Sentences on BFD sessions, and where asked BGP sessions, that are configured and not up."""
-    listed = await asyncio.gather(*(_node_sessions(reach, name, all_kinds) for name in routers))
+async def _sessions_down(reach: Reach, routers: Iterable[str]) -> list[str]:
+    """Sentences on BFD and BGP sessions that are configured and not up."""
+    listed = await asyncio.gather(*(_node_sessions(reach, name) for name in routers))
     return [sentence for sentences in listed for sentence in sentences]
 
 
-async def _node_sessions(reach: Reach, name: str, all_kinds: bool) -> list[str]:
+_QUESTIONS = {"bgpd": "show bgp summary json", "bfdd": "show bfd peers json"}
+
+
+async def _node_sessions(reach: Reach, name: str) -> list[str]:
+    sockets = reach.folder / "nodes" / name / "run" / "frr"
+    asked = [daemon for daemon in _QUESTIONS if (sockets / f"{daemon}.vty").exists()]
+    if not asked:
+        return []
+    answers = await reach.vtysh(name, *(_QUESTIONS[daemon] for daemon in asked))
+    if len(answers) < len(asked):
+        return [f"{name}: {asked[len(answers)]} does not answer"]
+    found = dict(zip(asked, answers, strict=True))
     down = [
         f"{name}: BFD with {peer.get('peer')} on {peer.get('interface', '?')} is {peer['status']}"
-        for peer in await reach.vtysh(name, "show bfd peers json") or ()
+        for peer in found.get("bfdd", ())
         if peer.get("status") not in ("up", "shutdown")
     ]
-    if all_kinds:
-        summary = await reach.vtysh(name, "show bgp summary json") or {}
-        for family in summary.values():
-            for peer, facts in (family.get("peers") or {}).items():
-                if facts.get("state") != "Established":
-                    down.append(f"{name}: BGP with {peer} is {facts.get('state')}")
+    for family in found.get("bgpd", {}).values():
+        peers = family.get("peers") if isinstance(family, dict) else None
+        down += [
+            f"{name}: BGP with {peer} is {facts.get('state')}"
+            for peer, facts in (peers or {}).items()
+            if facts.get("state") != "Established"
+        ]
     return down
