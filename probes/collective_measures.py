@@ -137,10 +137,11 @@ def _all_gaps(lane: Lane, windows: Windows) -> Iterable[tuple[int, int, bool]]:
 
 def _stall(lane: Lane, windows: Windows) -> Stall | None:
     """The longest gap that the fault's time falls into; others are other stories."""
+    edge = _edge(lane, windows)
     found = [
         Stall(lane.rank, a, b, is_open, lane.limit_ns)
         for a, b, is_open in _all_gaps(lane, windows)
-        if b > windows.event.earliest_ns and a < _edge(lane, windows)
+        if b > windows.event.earliest_ns and a < edge
     ]
     return max(found, key=lambda stall: stall.ns, default=None)
 
@@ -162,12 +163,12 @@ def _heal_stall(lanes: Sequence[Lane], windows: Windows) -> Measure:
     name = "job_heal_stall_ms"
     if windows.end_ns <= windows.heal.latest_ns:
         return Measure(name, None, n=0, note="nothing was observed after healing")
-    found = [
-        Stall(lane.rank, a, b, is_open, lane.limit_ns)
-        for lane in lanes
-        for a, b, is_open in _all_gaps(lane, windows)
-        if _edge(lane, windows) <= a <= windows.heal.latest_ns + HEAL_NS and b - a > lane.limit_ns
-    ]
+    found = []
+    for lane in lanes:
+        edge = _edge(lane, windows)
+        for a, b, is_open in _all_gaps(lane, windows):
+            if edge <= a <= windows.heal.latest_ns + HEAL_NS and b - a > lane.limit_ns:
+                found.append(Stall(lane.rank, a, b, is_open, lane.limit_ns))
     if not found:
         return Measure(name, 0.0, 0.0, 0.0, note="no stall began within 5 s of healing")
     return _longest(name, found)

@@ -459,7 +459,9 @@ class Coordinator:
     async def _gone(self, deadline_s: float) -> None:
         self.refusal = ""
         with contextlib.suppress(TimeoutError):
-            await self._until(lambda: not any(r.alive for r in self.ranks), deadline_s, "")
+            await self._until(
+                lambda: not any(r.alive and r.pid for r in self.ranks), deadline_s, ""
+            )
 
 
 def _ended(code: int) -> str:
