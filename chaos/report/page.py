@@ -76,7 +76,8 @@ def page(record: Data) -> str:
     )
     script = tag("script", Markup(_template("script.js")))
     main = tag("body", tag("main", body), script, class_=data["verdict"])
-    return f"<!doctype html>\n{tag('html', tag('head', head), main, lang='en')}\n"
+    whole = f"<!doctype html>\n{tag('html', tag('head', head), main, lang='en')}\n"
+    return whole.encode("utf-8", "replace").decode()
 
 
 def _template(name: str) -> str:

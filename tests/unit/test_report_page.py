@@ -1,0 +1,285 @@
+"""The report page: complete, self-contained, escaped, and honest about what was not measured."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from chaos import record as records
+from chaos.report import page
+from chaos.report.axis import Clock, in_force
+from chaos.report.markup import Markup, tag, text
+from chaos.report.sketch import places
+from chaos.report.spread import false_alarms
+from chaos.report.timeline import MOST_POINTS, thinned
+
+DATA = Path(__file__).parent.parent / "data" / "records"
+VOID = {"meta", "link", "br", "input", "rect", "line", "circle", "path"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: elements with their attributes, and the words between them."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.elements, self.words, self.open, self.crossed = [], [], [], []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.crossed.append(tag)
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        """All words, with single spaces."""
+        return " ".join(" ".join(self.words).split())
+
+    def having(self, name):
+        """Attributes of the elements of one class."""
+        return [a for _, a in self.elements if name in (a.get("class") or "").split()]
+
+
+@pytest.fixture
+def passed():
+    """A run that passed: three trials and a placebo."""
+    return json.loads((DATA / "local_link_down.json").read_text())
+
+
+@pytest.fixture
+def doubtful():
+    """A run with a leftover, a probe that died, and a censored recovery."""
+    return json.loads((DATA / "doubtful.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["local_link_down", "doubtful"])
+def test_every_element_is_closed_in_order(name):
+    seen = Page(page(json.loads((DATA / f"{name}.json").read_text())))
+
+    assert (seen.open, seen.crossed) == ([], [])
+
+
+def test_nothing_is_fetched(passed):
+    """No address in an attribute or in the style sheet; and the browser is told to fetch none."""
+    source = page(passed)
+    seen = Page(source)
+
+    addresses = [
+        value
+        for _, attributes in seen.elements
+        for key, value in attributes.items()
+        if key in ("src", "href", "action", "data", "poster")
+    ]
+    assert all(address.startswith("data:") for address in addresses)
+    assert not re.search(r"@import|url\((?!['\"]?data:)", source)
+    policy = [a["content"] for _, a in seen.elements if a.get("http-equiv")]
+    assert policy[0].startswith("default-src 'none'; ")
+    assert len(source) < 400_000
+
+
+def test_nothing_is_hidden_from_a_browser_without_scripts(passed):
+    assert not [a for a in Page(page(passed)).having("trial") if "hidden" in a]
+
+
+def test_a_finding_stands_with_its_reason(passed):
+    seen = Page(page(passed)).text
+
+    for finding in passed["findings"]:
+        subject, _, rest = finding["sentence"].partition(": expected ")
+        expected, _, got = rest.partition(", got ")
+        for part in (subject, expected, got, finding["because"]):
+            assert " ".join(part.split()) in seen
+
+
+def test_the_worst_finding_comes_first(doubtful):
+    badges = Page(page(doubtful)).having("findings")
+    verdicts = re.findall(r'<li class="(\w+)"><span class="badge', page(doubtful))
+
+    assert badges
+    assert verdicts == ["fail", *["inconclusive"] * 2, *["pass"] * 7]
+
+
+def test_whatever_a_record_holds_stays_text(passed):
+    """Every text of the record is replaced by markup; none of it may become an element."""
+    bait = "<img src=x onerror=alert(1)>\"'&"
+    kept = {"schema", "verdict", "name", "started", "element", "source", "detector", "objective"}
+
+    def poison(value, key=""):
+        if isinstance(value, dict):
+            return {k: poison(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [poison(one, key) for one in value]
+        return bait if isinstance(value, str) and key not in kept else value
+
+    record = poison(passed)
+    record["fabric"]["nodes"], record["fabric"]["links"] = passed["fabric"]["nodes"], []
+    seen = Page(page(record))
+
+    assert {name for name, _ in seen.elements if name in ("img", "script")} == {"script"}
+    assert sum(name == "script" for name, _ in seen.elements) == 1
+    assert not [k for _, a in seen.elements for k in a if k.startswith("on")]
+    assert seen.text.count("onerror") > 20
+    assert (seen.open, seen.crossed) == ([], [])
+
+
+def test_what_was_not_measured_is_said_and_never_zero(passed):
+    for one in passed["measures"]:
+        if one["name"] == "job_recovery_ms":
+            one.update(value=None, low=None, high=None, n=0, note="the job never ran")
+    seen = Page(page(passed)).text
+
+    assert "job_recovery_ms the job never ran" in seen
+    assert "until the job was back" not in seen
+    assert not re.search(r"job_recovery_ms 0 ms", seen)
+
+
+def test_a_censored_value_says_that_the_truth_lies_beyond(doubtful):
+    seen = Page(page(doubtful))
+
+    assert "> +4.98 s" in seen.text
+    assert any("trial 4: > 4.98 s" in (a.get("title") or "") for a in seen.having("censored"))
+
+
+def test_every_event_and_action_has_its_mark(passed):
+    seen = Page(page(passed))
+    shown = sum(
+        trial["windows"]["calm_ns"][0] <= event["at_ns"] <= trial["windows"]["end_ns"]
+        for trial in passed["trials"]
+        for event in passed["events"]
+        if event["trial"] == trial["number"]
+    )
+    actions = sum(len(trial["proof"]["actions"]) for trial in passed["trials"])
+
+    assert len(seen.having("mark")) == shown + actions > 50
+
+
+def test_a_mark_stands_at_its_time_since_the_fault(passed):
+    trial = passed["trials"][0]
+    lost = next(e for e in passed["events"] if e["trial"] == 1 and e["name"] == "carrier.lost")
+    ms = (lost["at_ns"] - trial["windows"]["event"]["earliest_ns"]) / 1e6
+
+    marks = [a for a in Page(page(passed)).having("mark") if "carrier.lost" in a["title"]]
+
+    assert f"--t:{ms}" in [a["style"] for a in marks]
+    assert 0 < ms < 1
+
+
+def test_a_placebo_is_drawn_as_one(passed):
+    seen = Page(page({**passed, "trials": [t for t in passed["trials"] if t["placebo"]]}))
+
+    assert [a["class"] for a in seen.having("window")] == ["window placebo"]
+    assert not seen.having("rung")
+    assert "none: a placebo trial" in seen.text
+
+
+def test_the_ladder_starts_at_the_fault(passed):
+    rungs = passed["trials"][0]["extra"]["collective"]["rto_ladder_ms"]
+    styles = {a["style"] for a in Page(page(passed)).having("rung")}
+
+    assert f"--t:{rungs[0]}" in styles
+
+
+def test_each_flap_is_shaded(passed):
+    trial = passed["trials"][0]
+    zero = trial["windows"]["event"]["earliest_ns"]
+    trial["proof"]["actions"] = [
+        {"planned_ns": at, "before_ns": at, "acknowledged_ns": at, "kind": kind, "change": 0}
+        for turn in range(3)
+        for kind, at in (
+            ("do", zero + turn * 200_000_000),
+            ("undo", zero + turn * 200_000_000 + 50_000_000),
+        )
+    ]
+
+    spans = in_force(trial["proof"]["actions"], Clock.of(trial["windows"]))
+    seen = Page(page({**passed, "trials": [trial]}))
+
+    assert spans == [(0.0, 50.0), (200.0, 250.0), (400.0, 450.0)]
+    assert len(seen.having("window")) == 4
+
+
+def test_a_trial_that_broke_off_says_so(passed):
+    passed["trials"][1]["windows"] = None
+
+    assert "did not reach its end; it has no timeline" in Page(page(passed)).text
+
+
+def test_a_run_without_trials_or_findings_still_has_a_page(passed):
+    empty = {**passed, "trials": [], "events": [], "findings": [], "measures": [], "plan": []}
+    empty |= {"comparability": {}, "verdict": "inconclusive"}
+    seen = Page(page(empty))
+
+    assert "Nothing was checked, so nothing is proved." in seen.text
+    assert "No verdict" in seen.text
+    assert (seen.open, seen.crossed) == ([], [])
+
+
+def test_a_record_in_memory_gives_the_page_of_its_file(passed):
+    again = records.to_json(records.from_json(copy.deepcopy(passed)))
+
+    assert page(again) == page(passed)
+
+
+def test_half_a_character_does_not_keep_the_page_from_being_written(passed):
+    passed["experiment"]["promise"] = "half a pair \ud800"
+
+    assert "half a pair ?" in page(passed).encode().decode()
+
+
+def test_residue_and_leftovers_stand_out(doubtful):
+    seen = Page(page(doubtful))
+
+    assert "leaf1: route 10.0.7.0/31 via eth2 is gone" in seen.text
+    assert [a for a in seen.having("bad") if a]
+
+
+def test_false_alarms_are_symptoms_after_the_sham(passed):
+    sham = next(t for t in passed["trials"] if t["placebo"])
+    windows = sham["windows"]
+    base = dict(passed["events"][0], trial=sham["number"], detector="bfd")
+    passed["events"] += [
+        {**base, "at_ns": windows["event"]["earliest_ns"] - 1},
+        {**base, "at_ns": windows["event"]["earliest_ns"]},
+        {**base, "at_ns": windows["end_ns"]},
+        {**base, "at_ns": windows["end_ns"] + 1},
+        {**base, "at_ns": windows["end_ns"], "detector": ""},
+    ]
+
+    assert false_alarms(passed) == {"bfd": 2}
+
+
+def test_thinning_keeps_every_dip():
+    """y grows downwards: the largest y of neighbours is the deepest dip."""
+    points = [(float(x), 90.0 if x == 7777 else 10.0) for x in range(10_000)]
+
+    few = thinned(points)
+
+    assert len(few) <= MOST_POINTS
+    assert (7777.0, 90.0) in few
+
+
+def test_hosts_stand_below_leaves_below_spines():
+    nodes = {"s": "spine", "l": "leaf", "h1": "host", "h2": "host"}
+    at = places(nodes, [("s", "l"), ("h1", "l"), ("h2", "l")])
+
+    assert at["s"][1] < at["l"][1] < at["h1"][1] == at["h2"][1]
+
+
+def test_markup_escapes_what_is_no_markup():
+    assert tag("p", "<b>", Markup("<i></i>"), title='"') == '<p title="&quot;">&lt;b&gt;<i></i></p>'
+    assert text(None, [1, ["&"]], False) == "1&amp;"
