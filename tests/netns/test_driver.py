@@ -16,6 +16,7 @@ from chaos import topology
 from chaos.change import Place
 from chaos.drivers.netns import NetnsDriver
 from chaos.drivers.netns.fib import read_running
+from chaos.drivers.netns.state import Life
 from chaos.errors import FabricError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.netns import inode, inside
@@ -427,7 +428,7 @@ MOMENTS = [
     ("step", "later", "number"), MOMENTS, ids=lambda item: getattr(item, "name", str(item))
 )
 def test_interrupted_while_coming_up_nothing_is_left(left, step, later, number):
-    """Moments from the first mount to the last daemon; what SIGKILL leaves, `reap` removes."""
+    """Moments from the first mount to the last daemon."""
     process = owner("clos-2x4x8", "stay")
     try:
         read_until(process, step)
@@ -437,9 +438,9 @@ def test_interrupted_while_coming_up_nothing_is_left(left, step, later, number):
     finally:
         process.stdout.close()
         process.kill()
-    wait_until(lambda: not [item for item in left() if "process" in item], "its processes to go")
-    NetnsDriver.reap()
-    assert left() == []
+    if number == signal.SIGINT:  # Python unwinds; the others leave it to the keeper
+        assert left() == []
+    wait_until(lambda: left() == [], "everything to go")
 
 
 def test_a_fabric_ends_with_its_owner(left):
@@ -449,9 +450,52 @@ def test_a_fabric_ends_with_its_owner(left):
     process.kill()
     process.wait()
     process.stdout.close()
-    wait_until(lambda: not [item for item in left() if "process" in item], "its keeper to go")
-    assert NetnsDriver.running() == ()
+    wait_until(lambda: left() == [], "its keeper to go")
+
+
+def test_what_owner_and_keeper_left_when_both_were_killed_is_reaped(left):
+    process = owner("pair", "stay")
+    read_until(process, "up")
+    (found,) = NetnsDriver.running()
+    os.kill(found.owner, signal.SIGKILL)
+    os.kill(found.keeper, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not any("process" in item for item in left()), "the processes to go")
+    assert left() == [str(found.folder)]
+
+    assert NetnsDriver.reap() == ("pair",)
     assert left() == []
+
+
+DEAF_OWNER = """
+import asyncio, sys
+from chaos import topology
+from chaos.drivers.netns import NetnsDriver
+from chaos.registry import Program
+
+async def main():
+    driver = await NetnsDriver.up(topology.load("pair"))
+    child = await driver.spawn(Program("parrot", "parrot", {"deaf": True}, node="host1"))
+    await anext(child.lines())
+    print(child.pid, flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_does_not_listen_dies_with_its_owner(left, program):
+    argv = (sys.executable, "-c", DEAF_OWNER)
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    pid = int(process.stdout.readline())
+    child = Life.of(pid)
+    assert child.alive
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: not child.alive, "the deaf program to go", 1.5)
+    wait_until(lambda: left() == [], "the fabric to go")
 
 
 def test_a_lingering_fabric_outlives_its_owner(left):
