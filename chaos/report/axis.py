@@ -87,6 +87,7 @@ def bands(windows: Data, actions: Sequence[Data], clock: Clock) -> Markup:
     what = "placebo" if windows["placebo"] else "fault"
     phases = (
         ("calm", clock.ms(windows["calm_ns"][0]), calm_end),
+        ("aim", calm_end, 0.0),
         ("storm", 0.0, heal),
         ("after", heal, clock.ms(windows["end_ns"])),
     )
@@ -108,6 +109,7 @@ def bands(windows: Data, actions: Sequence[Data], clock: Clock) -> Markup:
                 style=f"--t:{start};--u:{round(end - start, 3)}",
             )
             for name, start, end in phases
+            if end - start > clock.width / 25
         ),
         tag("i", class_="cursor", hidden=True),
         class_="plot bands",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from chaos.report.markup import Markup, tag
@@ -18,12 +19,12 @@ def sketch(fabric: Data, trial: Data) -> Markup | None:
         return None
     at = places(nodes, [ends(link) for link in links])
     height = max(y for _, y in at.values()) + MARGIN
-    path = " ".join(trial["exposure"]["path"])
+    used = hops(trial["exposure"]["path"])
     element = trial["element"]
     drawn = []
-    for link in sorted(links, key=lambda one: (one == element, one in path)):
+    for link in sorted(links, key=lambda one: (one == element, frozenset(ends(one)) in used)):
         (ax, ay), (bx, by) = (at[node] for node in ends(link))
-        kind = "wire used" if link in path else "wire"
+        kind = "wire used" if frozenset(ends(link)) in used else "wire"
         broken = link == element or element in ends(link)
         if broken:
             kind += " broken"
@@ -50,6 +51,17 @@ def ends(link: str) -> tuple[str, str]:
     """
     a, _, b = link.partition("--")
     return a.rpartition(":")[0], b.rpartition(":")[0]
+
+
+def hops(path: Sequence[str]) -> set[frozenset[str]]:
+    """Pairs of neighbours on the paths that were taken.
+
+    Examples:
+        >>> sorted(map(sorted, hops(["h1->h2 (udp 1->2): h1 -> leaf1 -> h2"])))
+        [['h1', 'leaf1'], ['h2', 'leaf1']]
+    """
+    nodes = (line.rpartition(": ")[2].split(" -> ") for line in path)
+    return {frozenset(pair) for taken in nodes for pair in pairwise(taken)}
 
 
 def places(

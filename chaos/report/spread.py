@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from chaos.report.axis import nice
@@ -14,6 +14,8 @@ from chaos.report.wording import NOTHING, amount, bounds, measured, milliseconds
 
 Data = Mapping[str, Any]
 LOWEST_MS = 0.1
+#: First words of measures that belong to another group than their own.
+GROUPS = {"heal": "flow", "calm": "flow", "carrier": "kernel", "route": "kernel"}
 _LIMIT = re.compile(r"at (most|least) ([\d.e+-]+)")
 _DETECTION = re.compile(r"detection_(.+)_ms")
 
@@ -21,6 +23,12 @@ _DETECTION = re.compile(r"detection_(.+)_ms")
 def of_trials(record: Data, name: str) -> list[tuple[Data, Data]]:
     """Each trial that has this measure, with it."""
     return [(t, m) for t in record["trials"] for m in t["measures"] if m["name"] == name]
+
+
+def counted(record: Data) -> list[Data]:
+    """The trials with the fault that the judge counts: not those in doubt, while any is left."""
+    real = [trial for trial in record["trials"] if not trial["placebo"]]
+    return [trial for trial in real if trial["verdict"] == "pass"] or real
 
 
 def detectors(record: Data) -> Markup | None:
@@ -32,9 +40,11 @@ def detectors(record: Data) -> Markup | None:
         if (found := _DETECTION.fullmatch(m["name"])) and found[1] != "first"
     )
     alarms = false_alarms(record)
+    numbers = {trial["number"] for trial in counted(record)}
     rows, silent = [], []
     for name in names:
-        real = [m for t, m in of_trials(record, f"detection_{name}_ms") if not t["placebo"]]
+        each = of_trials(record, f"detection_{name}_ms")
+        real = [m for t, m in each if t["number"] in numbers]
         times = [m["value"] for m in real if m["value"] is not None]
         if times:
             rows.append((statistics.median(times), name, times, len(real)))
@@ -122,7 +132,7 @@ def distributions(record: Data) -> Markup:
         if measure["value"] is None:
             absent.append(measure)
         else:
-            group = name.partition("_")[0]
+            group = GROUPS.get(name.partition("_")[0], name.partition("_")[0])
             groups.setdefault(group, []).append(_row(record, measure, limits.get(name, "")))
     return text(
         (
@@ -147,12 +157,14 @@ def _row(record: Data, measure: Data, objective: str) -> Markup:
     limits = [(word, float(value)) for word, value in _LIMIT.findall(objective)]
     values = [m["value"] for _, m in shown] + [measure["value"]]
     near = [value for _, value in limits if value <= 4 * max(values, default=0)]
+    kept = {trial["number"] for trial in counted(record)}
+    out = {t["number"] for t in record["trials"] if not t["placebo"]} - kept
     low, high = min(0.0, *values), max([*values, *near, 0.0])
     high = nice(high) if high > 0 else (high if high > low else low + 1)
     return tag(
         "tr",
         tag("th", name, scope="row"),
-        tag("td", _strip(shown, measure, limits, low, high), class_="chart"),
+        tag("td", _strip(shown, out, measure, limits, low, high), class_="chart"),
         tag(
             "td",
             tag("b", measured(measure)),
@@ -165,6 +177,7 @@ def _row(record: Data, measure: Data, objective: str) -> Markup:
 
 def _strip(
     shown: Sequence[tuple[Data, Data]],
+    out: Collection[int],
     measure: Data,
     limits: Sequence[tuple[str, float]],
     low: float,
@@ -185,10 +198,12 @@ def _strip(
         kind = f"limit {word}" + ("" if low <= value <= high else " beyond")
         inside.append(tag("s", class_=kind, style=f"left:{where}", title=tip))
     for trial, one in shown:
-        kind = " sham" if trial["placebo"] else ""
+        doubtful = trial["number"] in out
+        kind = " sham" if trial["placebo"] else (" out" if doubtful else "")
         kind += " censored" if one["censored"] else ""
         what = "placebo trial" if trial["placebo"] else "trial"
-        tip = f"{what} {trial['number']}: {measured(one)} {one['note']}".strip()
+        doubt = "; in doubt, not counted" if doubtful else ""
+        tip = f"{what} {trial['number']}{doubt}: {measured(one)} {one['note']}".strip()
         inside.append(tag("i", class_=f"dot{kind}", style=f"left:{x(one['value'])}", title=tip))
     ends = tag("small", amount(name, low)), tag("small", amount(name, high))
     return tag("div", tag("div", inside, class_="strip"), tag("div", ends, class_="ends"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from chaos.report.axis import Clock, axis, bands, bar, lane, mark
@@ -85,12 +86,12 @@ def job(trial: Data, clock: Clock) -> list[Markup]:
         marks = (
             tag(
                 "i",
-                tag("b", milliseconds(rung)),
+                tag("b", milliseconds(rung)) if later - rung > clock.width / 15 else None,
                 class_="rung",
                 style=f"--t:{rung}",
                 title=f"a segment lost at the fault is sent again after {milliseconds(rung)}",
             )
-            for rung in shown
+            for rung, later in pairwise([*shown, math.inf])
         )
         made.append(lane("TCP tries again", *marks, kind="ladder"))
     return made

@@ -13,7 +13,7 @@ from chaos.report import page
 from chaos.report.axis import Clock, in_force
 from chaos.report.markup import Markup, tag, text
 from chaos.report.sketch import places
-from chaos.report.spread import false_alarms
+from chaos.report.spread import counted, false_alarms
 from chaos.report.timeline import MOST_POINTS, thinned
 
 DATA = Path(__file__).parent.parent / "data" / "records"
@@ -152,7 +152,21 @@ def test_a_censored_value_says_that_the_truth_lies_beyond(doubtful):
     seen = Page(page(doubtful))
 
     assert "> +4.98 s" in seen.text
-    assert any("trial 4: > 4.98 s" in (a.get("title") or "") for a in seen.having("censored"))
+    assert any(
+        "trial 4; in doubt, not counted: > 4.98 s" in (a.get("title") or "")
+        for a in seen.having("censored")
+    )
+
+
+def test_a_trial_in_doubt_counts_for_nothing(doubtful):
+    """Trial 4 failed its proof: it is drawn faintly, and no median or count contains it."""
+    seen = Page(page(doubtful))
+
+    assert {t["number"] for t in counted(doubtful)} == {1, 2}
+    assert all("trial 4; in doubt" in a["title"] for a in seen.having("out"))
+    assert len(seen.having("out")) > 5
+    assert "2 of 2" in seen.text
+    assert "of 3" not in seen.text
 
 
 def test_every_event_and_action_has_its_mark(passed):
