@@ -125,7 +125,7 @@ class Collective:
             "interface": self.interface,
             "timeout_s": self.timeout.s,
             "check": self.check,
-            "heartbeat_ms": 10,
+            "heartbeat_ms": max(10.0, round(10 * (len(places) - 1) / 7, 1)),
             "heartbeat_sources": 2,
             "corrupt_rank": -1,
             "corrupt_at": 0,

@@ -44,9 +44,11 @@ def events(records: Records, interface: str) -> list[Event]:
     """Every record that tells of something, as an event; heartbeats put together name a rank."""
     nodes = {r["rank"]: r["node"] for r in records if r["ev"] in ("hello", "it")}
     made: list[Event] = []
-    ours = our_errors(records)
+    ours, late = our_errors(records), _late(records)
     for record in records:
-        if id(record) in ours:
+        if id(record) in late:
+            made.append(_event(record, "heartbeat.late", "", nodes))
+        elif id(record) in ours:
             made.append(_event(record, "job.cut_off", "", nodes))
         elif record["ev"] == "net":
             made.append(_event(record, *_NET[record["kind"]], nodes))
@@ -56,7 +58,28 @@ def events(records: Records, interface: str) -> list[Event]:
             made.append(_exited(record))
         elif record["ev"] == "group" and record["inc"] > 0:
             made.append(_event(record, "job.regrouped", "", nodes))
-    return made + list(_named(records, nodes, interface))
+    counted = [record for record in records if id(record) not in late]
+    return made + list(_named(counted, nodes, interface))
+
+
+def _late(records: Records) -> set[int]:
+    """Heartbeats that were held up, not lost; by identity of the record.
+
+    When the peer was heard again, no beat was missing in between: it was its sender that had no
+    CPU for a moment. A process that was stopped keeps its alarm.
+    """
+    unheard: dict[tuple[int, int], dict[str, Any]] = {}
+    found = set()
+    for record in sorted(records, key=lambda r: int(r["t"])):
+        pair = (record.get("rank", -1), record.get("peer", -1))
+        if record.get("kind") == "hb_lost":
+            unheard[pair] = record
+        elif record.get("kind") == "hb_back" and pair in unheard:
+            lost = unheard.pop(pair)
+            stopped = cause_of(record["peer"], lost["t"], records) == "frozen"
+            if record.get("missed") == 0 and not stopped:
+                found.add(id(lost))
+    return found
 
 
 def our_errors(records: Records) -> set[int]:

@@ -411,13 +411,12 @@ class Coordinator:
 
     async def watch(self) -> None:
         """Once a second: load of the machine; ranks whose control channel is silent."""
-        before = _cpu()
-        beat = 0
+        before, told = _cpu(), now_ns()
         while True:
             await asyncio.sleep(0.1)
             self._silence()
-            beat += 1
-            if beat % 10 == 0:
+            if now_ns() - told >= 1_000_000_000:
+                told = now_ns()
                 now = _cpu()
                 spent = [b - a for a, b in zip(before, now, strict=True)]
                 all_of_it = sum(spent) or 1

@@ -8,10 +8,10 @@ flows use shows as *thinned*: one source port silent, the peer still heard.
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,18 +29,30 @@ class Ear:
         heard_ns: Per source port, when it was last heard.
         lost: Whether the peer is held to be silent.
         thinned: Source ports held to be silent while others are heard.
+        beat: Number of the latest beat heard.
+        missed: Beats that were sent and not heard since the peer was held to be silent. None
+            missed means that the peer was held up, and nothing was lost on the way.
     """
 
     heard_ns: list[int]
     lost: bool = False
     thinned: set[int] = field(default_factory=set)
+    beat: int = -1
+    missed: int = 0
+
+    def hear(self, source: int, beat: int, now: int) -> None:
+        """One more beat arrived."""
+        if self.lost and self.beat >= 0:
+            self.missed += max(0, beat - self.beat - 1)
+        self.beat = max(self.beat, beat)
+        self.heard_ns[source] = now
 
     def judge(self, now: int, limit_ns: int) -> list[tuple[str, int]]:
         """What changed: (`hb_lost` | `hb_back` | `hb_thinned` | `hb_full`, source port)."""
         silence = now - max(self.heard_ns)
         changed: list[tuple[str, int]] = []
         if not self.lost and silence > limit_ns:
-            self.lost = True
+            self.lost, self.missed = True, 0
             changed.append(("hb_lost", -1))
         elif self.lost and silence <= limit_ns:
             self.lost = False
@@ -68,7 +80,7 @@ class Mesh:
         period_ms: Time between two beats to the same peer.
         sources: Number of source ports.
         limit_ms: Silence after which a peer counts as lost, asked for at each look.
-        tell: Called with kind, peer, source port index, silence in ms.
+        tell: Called with kind, peer, source port index, silence in ms, beats missed.
     """
 
     def __init__(
@@ -79,7 +91,7 @@ class Mesh:
         period_ms: float,
         sources: int,
         limit_ms: Callable[[], float],
-        tell: Callable[[str, int, int, float], None],
+        tell: Callable[[str, int, int, float, int], None],
     ) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._sockets = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(sources)]
@@ -115,10 +127,8 @@ class Mesh:
             self._send(beat)
             beat += 1
             due = max(due + self._period_ns, now_ns() + self._period_ns // 4)
-            while (left := due - now_ns()) > 0:
-                if select.select([self._sockets[0]], [], [], left / 1e9)[0]:
-                    self._hear()
-            self._hear()
+            time.sleep(max(0.0, (due - now_ns()) / 1e9))
+            self._hear()  # all at once: waking for every beat would cost the job its CPU
             self._judge()
 
     def _send(self, beat: int) -> None:
@@ -136,16 +146,16 @@ class Mesh:
                 return
             if len(got) != _BEAT.size or got[:4] != _MAGIC:
                 continue
-            _, rank, source, _, _ = _BEAT.unpack(got)
+            _, rank, source, _, beat = _BEAT.unpack(got)
             ear = self._ears.get(rank)
             if ear and source < len(ear.heard_ns):
                 now = now_ns()
                 self._longest_ns = max(self._longest_ns, now - max(ear.heard_ns))
-                ear.heard_ns[source] = now
+                ear.hear(source, beat, now)
 
     def _judge(self) -> None:
         now, limit = now_ns(), int(self._limit_ms() * 1e6)
         for peer, ear in self._ears.items():
             silence = (now - max(ear.heard_ns)) / 1e6
             for kind, source in ear.judge(now, limit):
-                self._tell(kind, peer, source, silence)
+                self._tell(kind, peer, source, silence, ear.missed)

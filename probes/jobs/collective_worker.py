@@ -67,7 +67,7 @@ class Worker:
         self.spec, self.rank = spec, int(spec["rank"])
         self.recorder = Recorder(channel, {"rank": self.rank, "inc": 0})
         self.say = self.recorder.say
-        self.baseline = Baseline()
+        self.baseline = Baseline(silence_floor_ms=8 * spec["heartbeat_ms"])
         self.progress = Progress()
         self.sampler = Sampler(self.recorder, self.baseline, self.progress)
         self.inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -130,9 +130,12 @@ class Worker:
             cut = sockets.sever(self.cut)
         self.inbox.put({"cmd": "aborted", "started": started, "cut": cut})
 
-    def _tell_heartbeat(self, kind: str, peer: int, source: int, silence_ms: float) -> None:
+    def _tell_heartbeat(
+        self, kind: str, peer: int, source: int, silence_ms: float, missed: int
+    ) -> None:
         limit = self.baseline.alarms().get("silence_ms", 1000.0)
-        self.say("net", kind=kind, peer=peer, source=source, silence_ms=silence_ms, thr_ms=limit)
+        found = {"peer": peer, "source": source, "silence_ms": silence_ms, "thr_ms": limit}
+        self.say("net", kind=kind, **found, missed=missed)
 
     # ------------------------------------------------------------------ life
 

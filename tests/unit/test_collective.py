@@ -236,9 +236,20 @@ def test_a_peer_is_lost_once_and_comes_back_once():
     assert ear.judge(80, 80) == []
     assert ear.judge(81, 80) == [("hb_lost", -1)]
     assert ear.judge(500, 80) == []
-    ear.heard_ns[1] = 510
+    ear.hear(1, 7, 510)
     assert ear.judge(511, 80) == [("hb_back", -1)]
     assert ear.judge(520, 80) == []
+
+
+def test_beats_that_never_came_are_told_from_beats_that_came_late():
+    late, lost = Ear([0]), Ear([0])
+    for ear, returns_with in ((late, 5), (lost, 14)):
+        ear.hear(0, 4, 10)
+        assert ear.judge(100, 80) == [("hb_lost", -1)]
+        ear.hear(0, returns_with, 110)
+        ear.hear(0, returns_with + 1, 120)
+        assert ear.judge(120, 80) == [("hb_back", -1)]
+    assert (late.missed, lost.missed) == (0, 9)
 
 
 def test_one_silent_source_port_is_a_path_not_a_peer():

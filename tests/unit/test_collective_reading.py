@@ -332,6 +332,23 @@ def test_an_error_that_our_own_abort_caused_is_no_symptom():
     assert [e.element for e in readings.events if e.detector == "job_error"] == ["rank1"]
 
 
+@pytest.mark.parametrize(
+    ("missed", "more", "alarm"),
+    [
+        (9, [], True),
+        (0, [], False),
+        (0, [{"ev": "suspect", "t": 2200 * MS, "who": 1, "rank": -1, "state": "T"}], True),
+    ],
+)
+def test_a_beat_that_was_only_held_up_is_no_alarm(missed, more, alarm):
+    told = {"ev": "net", "rank": 0, "peer": 1, "source": -1, "silence_ms": 90, "thr_ms": 80}
+    lost = {**told, "kind": "hb_lost", "t": 2100 * MS}
+    back = {**told, "kind": "hb_back", "t": 2300 * MS, "missed": missed}
+    records = by_hand(steady(0, 6001), more=[lost, back, *more])
+    found = [e for e in JOB.read({"coordinator": records}).events if e.detector == "heartbeat"]
+    assert bool(found) == alarm
+
+
 def test_the_ladder_doubles_from_the_measured_timeout():
     socks = [{"rto_ms": 204.0, "bytes_sent": 10**7}, {"rto_ms": 1.0, "bytes_sent": 8}]
     rungs = ladder([{"ev": "sock", "socks": socks}])
