@@ -11,6 +11,8 @@ from chaos import shipped
 from chaos.errors import SpecError
 from chaos.fabric import Port
 from chaos.topology import lab_json, load, load_lab, to_fabric
+from chaos.topology.envfile import read_env
+from chaos.topology.envsubst import substitute
 from chaos.topology.goeval import render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,10 +139,8 @@ class TestShipped:
 
 
 def frr_conf(node):
-    source = next(
-        b.split(":")[0] for b in node.settings["binds"] if b.endswith(":/etc/frr/frr.conf")
-    )
-    return Path(source).read_text()
+    bound = dict(text.split(":")[1::-1] for text in node.settings["binds"])
+    return Path(bound["/etc/frr/frr.conf"]).read_text()
 
 
 def frr_addresses(node):
@@ -302,18 +302,19 @@ class TestTemplates:
             ("{{if eq 1 2}}a{{else if eq 1 1}}b{{else}}c{{end}} d", None, "b d"),
             ("{{if false}}a{{else if false}}b{{else}}c{{end}} d", None, "c d"),
             ("{{with $x := 5}}{{$x}}{{else}}no{{end}}", None, "5"),
-            ("{{range $k, $v := .}}{{$k}}={{$v.a}};{{end}}", {"z": {"a": 1}, "b": {"a": 2}}, "b=2;z=1;"),
+            ("{{range $k, $v := .}}{{$k}}={{$v}};{{end}}", {"z": 1, "b": 2}, "b=2;z=1;"),
             ("{{range .none}}x{{else}}empty{{end}}", {}, "empty"),
             ("{{range seq 9}}{{if eq . 3}}{{break}}{{end}}{{.}}{{end}}", None, "12"),
             ("{{range seq 3}}{{if eq . 2}}{{continue}}{{end}}{{.}}{{end}}", None, "13"),
             ("{{$y := 1}}{{range seq 3}}{{$y = add $y .}}{{end}}{{$y}}", None, "7"),
             ("{{range $i := 3}}{{$i}}{{end}}", None, "012"),
             ('{{ "x" | printf "%s-%s" "y" }}', None, "y-x"),
-            ('{{ printf "%03d|%-4s|%4s|%v|%q" 7 "ab" "cd" true "e" }}', None, '007|ab  |  cd|true|"e"'),
+            ('{{ printf "%03d|%-4s|%4s|" 7 "ab" "cd" }}', None, "007|ab  |  cd|"),
+            ('{{ printf "%v %q %x" true "e" 255 }}', None, 'true "e" ff'),
             ('{{ (index . "z").a }} {{ .z.a }} {{ .no.way }}', {"z": {"a": 1}}, "1 1 <no value>"),
             ("{{ and 1 0 2 }} {{ or 0 3 }} {{ not 0 }}", None, "0 3 true"),
-            ('{{define "t"}}<{{.}}>{{end}}{{template "t" 4}}', None, "<4>"),
-            ("{{ `a\\b` }} {{ 'a' }} {{ 0x10 }} {{ 1.50 }} {{ nil }}", None, "a\\b 97 16 1.5 <no value>"),
+            ('{{define "x"}}<{{.}}>{{end}}{{template "x" 4}}', None, "<4>"),
+            ("{{ `a\\b` }} {{ 'a' }} {{ 0x10 }} {{ 1.50 }}", None, "a\\b 97 16 1.5"),
             ("{{ mul 4611686018427387904 2 }}", None, "-9223372036854775808"),
         ],
     )  # fmt: skip
@@ -349,3 +350,60 @@ def test_json_of_a_lab_is_json():
     assert json.loads(json.dumps(found)) == found
     assert found["nodes"]["leaf1"]["networkmode"] == "none"
     assert len(found["links"]) == 16
+
+
+class TestCorners:
+    def test_in_a_list_of_merge_keys_the_first_wins(self, topology):
+        lab = load_lab(topology("a: &a {type: one}\nb: &b {type: two, user: x}\nc: {<<: [*a, *b]}"))
+
+        assert lab.nodes["c"].fields["type"] == "one"
+        assert lab.nodes["c"].fields["user"] == "x"
+
+    @pytest.mark.parametrize(
+        ("head", "expected"),
+        [
+            ("ref: refs/heads/feature/x\n", "t-feature-x-0123456"),
+            ("0123456789abcdef\n", "t-HEAD-0123456"),
+            ("ref: refs/heads/packed\n", "t-packed-fedcba9"),
+            ("ref: refs/heads/unborn\n", "t-unborn-none"),
+        ],
+    )
+    def test_git_variables_in_the_name(self, tmp_path, head, expected):
+        git = tmp_path / ".git"
+        (git / "refs" / "heads" / "feature").mkdir(parents=True)
+        (git / "HEAD").write_text(head)
+        (git / "refs" / "heads" / "feature" / "x").write_text("0123456789abcdef\n")
+        (git / "packed-refs").write_text("# pack-refs\nfedcba9876543210 refs/heads/packed\n")
+        file = tmp_path / "t.clab.yml"
+        file.write_text(
+            "name: t-__gitBranch__-__gitHash__\n"
+            "topology: {nodes: {a: {kind: linux, image: alpine:3}}}\n"
+        )
+
+        assert load_lab(file).name == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("A=1\nB=$A$C${A}x\n", {"A": "1", "B": "11x"}),
+            ("A=1\nB='$A' # c\n", {"A": "1", "B": "$A"}),
+            ('A=1\nB="a\\n\\$A \\"q\\" $A"\n', {"A": "1", "B": 'a\n$A "q" 1'}),
+            ("A=\\$B\nC=$(id)\n", {"A": "$B", "C": "(id)"}),
+            ("export  A = x y # c\nB: z\n", {"A": "x y", "B": "z"}),
+            ("A=\nB=a#b\n", {"A": "", "B": "a#b"}),
+            ('A="two\nlines"\n', {"A": "two\nlines"}),
+        ],
+    )
+    def test_env_files(self, text, expected):
+        assert read_env(text, file="f") == expected
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [("A=1\nno sign\n", "f:2: found 'no sign'"), ('A="x\n', "f:1: found a value whose")],
+    )
+    def test_wrong_env_files(self, text, said):
+        with pytest.raises(SpecError, match=re.escape(said)):
+            read_env(text, file="f")
+
+    def test_an_unset_variable_stays_and_dollars_double(self):
+        assert substitute("$NONE ${NONE} $$X ${X:+y} ${X+y}", {}) == "$NONE $NONE $X  "
