@@ -103,7 +103,7 @@ def judge_run(
     """Findings of a whole run, its measures over the fault trials, and its verdict."""
     real = [trial for trial in trials if not trial.placebo]
     counted = [trial for trial in real if trial.verdict == Verdict.PASS]
-    combined = compute.over_trials([trial.measures for trial in (counted or real)])
+    combined = compute.over_trials([trial.measures for trial in (counted or real or trials)])
     found: list[Finding] = []
     for objective in objectives:
         try:

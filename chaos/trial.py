@@ -20,6 +20,7 @@ from chaos import load, measures, snapshot
 from chaos.aim import Aimed, aim
 from chaos.change import Change
 from chaos.driver import Driver
+from chaos.errors import FabricError
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Port
 from chaos.hands import Hands
@@ -225,7 +226,10 @@ def _exposure(
     ground: Ground, counted: Mapping[Port, Any], placebo: bool
 ) -> tuple[tuple[Aimed, ...], Exposure]:
     """Aim the faults at what the traffic uses, and prove by counters that it is used."""
-    paths, taken = trace(ground)
+    try:
+        paths, taken = trace(ground)
+    except FabricError as error:
+        return (), Exposure(False, f"calm was not calm: {error}")
     if placebo or not ground.experiment.faults:
         return (), Exposure(None, "nothing was to be exposed", taken)
     aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
