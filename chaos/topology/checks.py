@@ -47,7 +47,9 @@ def _endpoints(lab: Lab) -> Iterator[Check]:
             where = str(end)
             if where in seen and where not in told:
                 told.add(where)
-                message = f"found the endpoint {where} a second time (first in links[{seen[where]}])"
+                message = (
+                    f"found the endpoint {where} a second time (first in links[{seen[where]}])"
+                )
                 yield _check(lab, "endpoint-uniqueness", link.path, message)
             seen.setdefault(where, link.index)
 

@@ -1,6 +1,7 @@
 """What Containerlab itself made of 143 small files, and what our loader makes of them."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def cases():
 def as_recorded(value):
     """A value of ours as the recording shows it: its folder is /labs, large numbers are floats."""
     if isinstance(value, str):
-        return value.replace(str(CASES / "cases"), "/labs").replace("/tmp/.clab", "<tmp>/.clab")
+        value = value.replace(str(CASES / "cases"), "/labs")
+        return value.replace(f"{tempfile.gettempdir()}/.clab", "<tmp>/.clab")
     if isinstance(value, dict):
         return {key: as_recorded(item) for key, item in value.items()}
     if isinstance(value, list):
