@@ -215,6 +215,7 @@ class Injector:
             if not self._act(planned, kind):
                 return
             if not self.edges:
+                self.heal()
                 self._say(ev="done")
 
     def _act(self, planned: int, kind: str) -> bool:
@@ -432,8 +433,6 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, leave)
-    if os.getpid() != os.getsid(0):
-        os.setsid()
     injector.run()
 
 

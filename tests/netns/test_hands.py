@@ -509,6 +509,21 @@ def test_a_namespace_that_is_gone_took_its_change_along(two_hosts):
     assert "is no more" in undone.reason
 
 
+def test_closing_without_healing_heals(two_hosts):
+    """What an exception in the controller does: the pipe closes, and nothing else."""
+
+    async def go():
+        before = state(two_hosts)
+        hands = await armed(two_hosts, ADMIN, DROP)
+        await hands.start(now_ns(), [InForce(0, 20_000 * MS)])
+        await asyncio.to_thread(wait_for, lambda: len(hands.actions) == 2, 5, "both are done")
+        await asyncio.wait_for(hands.close(), 5)
+        assert in_force(two_hosts) == []
+        assert await left_of(two_hosts, before) == ()
+
+    asyncio.run(go())
+
+
 # ---- loud ---------------------------------------------------------------------------------------
 
 
@@ -570,6 +585,41 @@ def test_a_fault_that_somebody_else_undoes_is_told(two_hosts):
     proof = asyncio.run(go())
     assert proof.in_force
     assert "somebody else undid it" in proof.trouble[0]
+
+
+def test_what_the_kernel_dropped_returns_even_if_somebody_set_the_link_up(two_hosts):
+    two_hosts.run("h1", "ip", "route", "add", "10.9.0.0/16", "via", "10.0.0.2")
+
+    async def go():
+        before = state(two_hosts)
+        hands = await armed(two_hosts, ADMIN)
+        await hands.start(now_ns(), [InForce(0, 20_000 * MS)])
+        await asyncio.to_thread(wait_for, lambda: hands.actions, 5, "it is done")
+        two_hosts.run("h1", "ip", "link", "set", "eth1", "up")
+        proof = await hands.heal()
+        await hands.close()
+        assert proof.taken_back
+        assert await left_of(two_hosts, before) == ()
+
+    asyncio.run(go())
+
+
+def test_an_interface_that_vanished_does_not_stop_the_other_undos(two_hosts):
+    """A deleted interface can neither be set up nor read: its undo fails, the first one's not."""
+
+    async def go():
+        hands = await armed(two_hosts, DROP, ADMIN)  # undone from the last to the first
+        await hands.start(now_ns(), [InForce(0, 20_000 * MS)])
+        await asyncio.to_thread(wait_for, lambda: len(hands.actions) == 2, 5, "both are done")
+        two_hosts.run("h1", "ip", "link", "del", "eth1")
+        proof = await hands.heal()
+        await hands.close()
+        return proof
+
+    drop, admin = asyncio.run(go()).changes
+    assert drop.taken_back
+    assert not admin.taken_back
+    assert "railbreak" not in two_hosts.run("wire", "nft", "list", "tables")
 
 
 def test_a_stopped_process_runs_again_and_a_killed_one_is_told(two_hosts):
