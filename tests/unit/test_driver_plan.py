@@ -12,7 +12,7 @@ from chaos.drivers.netns import frr, state
 from chaos.drivers.netns.audit import Interface, differences, rib_legs, shared_indexes
 from chaos.drivers.netns.frrconf import split
 from chaos.drivers.netns.links import veth_pair, wire_ruleset
-from chaos.drivers.netns.nodes import environment, exec_lines, furnish, write_hosts
+from chaos.drivers.netns.nodes import binds_of, environment, exec_lines, furnish, write_hosts
 from chaos.drivers.netns.plan import FIRST_IFINDEX, make_plan
 from chaos.drivers.netns.ready import Expected, Leg, expectations, missing
 from chaos.errors import FabricError, SpecError
@@ -310,6 +310,22 @@ def test_without_a_daemons_file_the_configuration_says_it(tmp_path):
     found = router(tmp_path, **{"frr.conf": CONF + "bfd\n"})
 
     assert set(found.daemons) == {"zebra", "bgpd", "bfdd", "staticd"}
+
+
+def test_kind_frr_names_its_daemons_in_the_topology_file():
+    node = Node("r1", kind="frr", runs="frr", settings={"extras": {"frr": {"daemons": ["bgpd"]}}})
+
+    assert set(frr.routing(node, Fabric("f", {}), {}).daemons) == {"zebra", "bgpd", "staticd"}
+
+
+def test_the_startup_configuration_of_a_router_is_its_frr_conf():
+    settings = {"startup-config": "/a/r.conf", "binds": ["/b:/c"]}
+
+    assert binds_of(Node("r", kind="frr", settings=settings)) == [
+        "/b:/c",
+        "/a/r.conf:/etc/frr/frr.conf",
+    ]
+    assert binds_of(Node("r", kind="linux", settings=settings)) == ["/b:/c"]
 
 
 def test_session_changes_are_logged_with_microseconds(tmp_path):

@@ -19,6 +19,7 @@ from chaos.drivers.netns.nodes import (
     Command,
     Entry,
     Line,
+    binds_of,
     environment,
     exec_lines,
     furnish,
@@ -26,7 +27,7 @@ from chaos.drivers.netns.nodes import (
     write_hosts,
 )
 from chaos.drivers.netns.plan import Plan
-from chaos.drivers.netns.state import Life, State
+from chaos.drivers.netns.state import State
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Node
 from chaos.netns import inside
@@ -42,14 +43,14 @@ class Build:
 
     Attributes:
         state: What is known so far; saved in `folder` after every step that makes something.
-        keeper: The keeper, once started.
+        keeper: The process that holds what is built.
         warnings: What was left out, one sentence each.
     """
 
-    def __init__(self, folder: Path, state: State, plan: Plan, tell: Tell) -> None:
+    def __init__(self, folder: Path, state: State, plan: Plan, keeper: Keeper, tell: Tell) -> None:
         self.folder, self.state, self.plan, self.tell = folder, state, plan, tell
         self.fabric: Fabric = state.fabric
-        self.keeper: Keeper | None = None
+        self.keeper = keeper
         self.warnings: list[str] = list(plan.warnings)
 
     async def run(self) -> None:
@@ -80,10 +81,6 @@ class Build:
         for node in routers:
             frr.check_log(node.name, self.folder / "nodes" / node.name)
 
-    def _keep(self) -> Keeper:
-        assert self.keeper is not None
-        return self.keeper
-
     def _namespaces(self) -> None:
         (self.folder / "ns").mkdir()
         (self.folder / "logs").mkdir()
@@ -92,9 +89,6 @@ class Build:
             name: furnish(node, self.fabric, homes / name)
             for name, node in self.fabric.nodes.items()
         }
-        self.keeper = Keeper(self.folder, self.folder / "logs" / "keeper.log")
-        self.state = dataclasses.replace(self.state, keeper=self.keeper.life)
-        self.state.save(self.folder)
         wire = self._make(".wire", None, _WIRE_SYSCTLS)
         spaces = {
             name: self._make(name, mounts[name], self.plan.sysctls[name])
@@ -106,10 +100,10 @@ class Build:
     def _make(
         self, name: str, mounts: list[tuple[str, str, bool]] | None, sysctls: Mapping[str, str]
     ) -> dict[str, int]:
-        made: dict[str, int] = self._keep().order(
+        made: dict[str, int] = self.keeper.order(
             "node", name=name, mounts=mounts, sysctls=dict(sysctls)
         )["spaces"]
-        target = f"/proc/{self._keep().life.pid}/fd/{made['net']}"
+        target = f"/proc/{self.keeper.life.pid}/fd/{made['net']}"
         (self.folder / "ns" / name).symlink_to(target)
         return made
 
@@ -170,14 +164,11 @@ class Build:
                 group.create_task(frr.configure(plans[node.name], self.entry(node.name), env))
 
     def _user_files(self, node: Node) -> dict[str, Path]:
-        """The user's files under /etc/frr, by name: from binds, else from `startup-config`."""
+        """The user's files under /etc/frr, by name."""
         found: dict[str, Path] = {}
         base = Path(self.fabric.source).resolve().parent
-        startup = node.settings.get("startup-config")
-        if startup and node.kind != "linux":
-            found["frr.conf"] = base / Path(str(startup)).expanduser()
-        for text in node.settings.get("binds") or ():
-            source, _, target = str(text).partition(":")
+        for text in binds_of(node):
+            source, _, target = text.partition(":")
             path = Path(target.partition(":")[0])
             if path == Path("/etc/frr"):
                 inside = base / Path(source).expanduser()
@@ -187,7 +178,7 @@ class Build:
         return found
 
     def _start(self, node: Node, plan: frr.Routing, daemon: str, folder: Path) -> None:
-        self._keep().order(
+        self.keeper.order(
             "start",
             node=node.name,
             argv=frr.argv_of(daemon, plan.daemons[daemon], folder),
@@ -208,7 +199,7 @@ class Build:
 
     def _died(self) -> str:
         """A sentence on daemons that ended by themselves; empty when none did."""
-        dead: Mapping[str, int] = self._keep().order("dead")["dead"]
+        dead: Mapping[str, int] = self.keeper.order("dead")["dead"]
         return "; ".join(
             f"{what} ended with status {code}" for what, code in dead.items() if code != 0
         )
@@ -232,7 +223,7 @@ class Build:
             words = [node.settings.get("entrypoint") or "", node.settings.get("cmd") or ""]
             argv = [word for text in words for word in shlex.split(str(text))]
             if argv:
-                self._keep().order(
+                self.keeper.order(
                     "start",
                     node=node.name,
                     argv=argv,
@@ -252,8 +243,3 @@ def hosts_of(fabric: Fabric) -> tuple[Node, ...]:
     """Nodes of role `host`; where none has it, those that only run a shell."""
     shells = tuple(node for node in fabric.nodes.values() if node.runs == "shell")
     return fabric.with_role("host") or shells
-
-
-def keeper_life(build: Build) -> Life:
-    """The keeper to remove, whether or not it was written down yet."""
-    return build.keeper.life if build.keeper is not None else build.state.keeper

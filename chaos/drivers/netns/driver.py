@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from chaos.change import Place, Where
 from chaos.driver import Audit, Capability, Done, unsupported
 from chaos.drivers.netns import audit, probing, ready, state
-from chaos.drivers.netns.build import Build, entry_of, hosts_of, keeper_life
+from chaos.drivers.netns.build import Build, entry_of, hosts_of
 from chaos.drivers.netns.fib import read_addresses
 from chaos.drivers.netns.keeping import Keeper
 from chaos.drivers.netns.nodes import Command, environment
@@ -95,27 +95,27 @@ class NetnsDriver:
         """
         _need_root()
         plan = make_plan(fabric)
-        folder, known = state.claim(fabric, instance)
-        build = Build(folder, known, plan, progress or (lambda _step: None))
+        keeper = Keeper(state.state_root())  # first: it removes the rest when we are killed
+        folder: Path | None = None
         try:
+            folder, known = state.claim(fabric, instance, keeper.life, keeper.token)
+            build = Build(folder, known, plan, keeper, progress or (lambda _step: None))
             try:
                 await build.run()
             except BaseExceptionGroup as group:  # several nodes failed at once: the first will do
                 raise _first(group) from None
             built = dataclasses.replace(build.state, ready=True, linger=linger)
             built.save(folder)
-            assert build.keeper is not None
-            build.keeper.order("stay", leave_after_s=None if linger else _LEAVE_AFTER_S)
+            keeper.order("stay", leave_after_s=None if linger else _LEAVE_AFTER_S)
             if linger:
-                build.keeper.release()
+                keeper.release()
         except BaseException:
-            state.remove(folder, keeper_life(build))
-            if build.keeper is not None:
-                build.keeper.release()
-                build.keeper.collect()
+            state.remove(folder, keeper.life)
+            keeper.release()
+            keeper.collect()
             raise
         driver = cls(folder, built, plan)
-        driver._keeper = build.keeper
+        driver._keeper = keeper
         driver.warnings = build.warnings
         return driver
 

@@ -82,6 +82,8 @@ def routing(node: Node, fabric: Fabric, etc: Mapping[str, Path]) -> Routing:
     texts = {name: path.read_text(encoding="utf-8") for name, path in etc.items()}
     config = texts.get("frr.conf", "")
     said, options = _read_daemons(texts.get("daemons", ""))
+    extras = (node.settings.get("extras") or {}).get("frr") or {}
+    said |= dict.fromkeys(extras.get("daemons") or (), True)
     wanted = {name for name, yes in said.items() if yes} | {"zebra"}
     if not said:
         stanzas = {key for key in _BY_STANZA if re.search(rf"^{key}\b(?!\d)", config, re.M)}

@@ -34,7 +34,7 @@ _ended: dict[int, int] = {}
 
 def main() -> None:
     """Obey orders until the input ends."""
-    folder = Path(sys.argv[1])
+    root, token = Path(sys.argv[1]), sys.argv[2]
     signal.signal(signal.SIGCHLD, _collect)
     unshare(CLONE_NEWNS)
     mount("none", "/", "none", MS_REC | MS_SLAVE)
@@ -53,7 +53,18 @@ def main() -> None:
     time.sleep(leave_after_s)  # an injector may be healing in these namespaces
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
+    forget(root, token)
+
+
+def forget(root: Path, token: str) -> None:
+    """Remove the folder whose name or state has the token, if it was made yet."""
+    for folder in root.iterdir() if root.is_dir() else ():
+        try:
+            ours = folder.name.endswith(token) or token in (folder / "state.json").read_text()
+        except OSError:
+            continue
+        if ours:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _say(answer: Mapping[str, Any]) -> None:

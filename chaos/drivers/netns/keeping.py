@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,29 +30,31 @@ class Keeper:
 
     Attributes:
         life: The process, as the machine sees it.
+        token: By which it finds the fabric's folder, to remove it when its owner died.
     """
 
-    def __init__(self, folder: Path, log: Path) -> None:
-        root = str(Path(chaos.__file__).resolve().parents[1])
+    def __init__(self, root: Path) -> None:
+        self.token = secrets.token_hex(8)
+        source = str(Path(chaos.__file__).resolve().parents[1])
         program = str(Path(__file__).with_name("keeper.py"))
-        argv = [sys.executable, "-IS", "-c", _START, root, program, str(folder)]
+        argv = [sys.executable, "-IS", "-c", _START, source, program, str(root), self.token]
         started: list[subprocess.Popen[bytes]] = []
         failure: list[OSError] = []
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `release`)
 
         def body() -> None:  # `unshare` moves this thread's children only
             try:
                 unshare(CLONE_NEWPID)
-                with open(log, "ab") as errors:
-                    started.append(
-                        subprocess.Popen(
-                            argv,
-                            stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE,
-                            stderr=errors,
-                            cwd="/",
-                            start_new_session=True,
-                        )
+                started.append(
+                    subprocess.Popen(
+                        argv,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=self._errors,
+                        cwd="/",
+                        start_new_session=True,
                     )
+                )
             except OSError as error:
                 failure.append(error)
 
@@ -62,7 +66,6 @@ class Keeper:
                 f"a pid namespace is refused here ({failure[0].strerror}); run as root"
             )
         self._process = started[0]
-        self._log = log
         self.life = Life.of(self._process.pid)
 
     def order(self, op: str, **words: Any) -> Mapping[str, Any]:
@@ -80,7 +83,8 @@ class Keeper:
             pass  # the empty answer below tells
         line = self._process.stdout.readline()
         if not line:
-            said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()
             raise FabricError(f"the keeper of the namespaces ended: {said[-1] if said else op}")
         answer: Mapping[str, Any] = json.loads(line)
         if "error" in answer:
@@ -89,7 +93,7 @@ class Keeper:
 
     def release(self) -> None:
         """Close the pipes: a keeper that was told to stay is now nobody's."""
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()

@@ -66,9 +66,18 @@ def furnish(node: Node, fabric: Fabric, home: Path) -> list[Mount]:
     for name in ("hosts", "hostname"):
         if Path("/etc", name).is_file():
             mounts.append((str(home / name), f"/etc/{name}", False))
-    mounts += [_bind(node, fabric, text, home) for text in node.settings.get("binds") or ()]
+    mounts += [_bind(node, fabric, text, home) for text in binds_of(node)]
     own_by_frr(home)
     return mounts
+
+
+def binds_of(node: Node) -> list[str]:
+    """The node's binds; the start-up configuration of a router is one, of its frr.conf."""
+    listed = [str(text) for text in node.settings.get("binds") or ()]
+    startup = node.settings.get("startup-config")
+    if startup and node.kind != "linux":  # for which Containerlab does not read it either
+        listed.append(f"{startup}:/etc/frr/frr.conf")
+    return listed
 
 
 def own_by_frr(home: Path) -> None:

@@ -10,10 +10,10 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import select
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -75,6 +75,7 @@ class State:
         keeper: Process that all its namespaces and daemons live and die with.
         linger: It outlives its owner.
         began: Wall clock, seconds since 1970.
+        token: Text that occurs in this state only.
         ready: It was completely built.
         spaces: File descriptors in the keeper, per node and kind of namespace.
         wire: The same for the hidden namespace; key `net`.
@@ -86,6 +87,7 @@ class State:
     keeper: Life = field(default_factory=Life)
     linger: bool = False
     began: float = 0.0
+    token: str = ""
     ready: bool = False
     spaces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     wire: Mapping[str, int] = field(default_factory=dict)
@@ -125,8 +127,16 @@ class Running:
     folder: Path
 
 
-def claim(fabric: Fabric, instance: str | None) -> tuple[Path, State]:
+def claim(
+    fabric: Fabric, instance: str | None, keeper: Life | None = None, token: str = ""
+) -> tuple[Path, State]:
     """Take a name for a new instance: the lab's, else with -2, -3, …; atomic.
+
+    Args:
+        fabric: What will be built.
+        instance: The name wanted; None for the next free one.
+        keeper: Process that will keep its namespaces.
+        token: By which the keeper finds the folder again, whatever it came to be called.
 
     Raises:
         SpecError: `instance` is no usable name.
@@ -141,12 +151,13 @@ def claim(fabric: Fabric, instance: str | None) -> tuple[Path, State]:
     root = state_root()
     root.mkdir(parents=True, exist_ok=True)
     owner = Life.of(os.getpid())
-    part = Path(tempfile.mkdtemp(prefix=f"{_CLAIM}{owner.pid}-", dir=root))
-    part.chmod(0o755)
+    token = token or secrets.token_hex(8)
+    part = root / f"{_CLAIM}{owner.pid}-{token}"
+    part.mkdir()
     try:
         for count in range(1, 1000):
             name = wanted if count == 1 else f"{wanted}-{count}"
-            state = State(name, fabric, owner, began=time.time())
+            state = State(name, fabric, owner, keeper or Life(), began=time.time(), token=token)
             state.save(part)
             try:
                 part.rename(root / name)
@@ -258,7 +269,7 @@ def reap() -> tuple[str, ...]:
     return tuple(item.instance for item in gone)
 
 
-def remove(folder: Path, keeper: Life, deadline_s: float = 10.0) -> None:
+def remove(folder: Path | None, keeper: Life, deadline_s: float = 60.0) -> None:
     """Kill the keeper, and with it all namespaces and processes of the fabric; then the folder.
 
     Raises:
@@ -266,6 +277,8 @@ def remove(folder: Path, keeper: Life, deadline_s: float = 10.0) -> None:
     """
     if keeper.alive:
         _end(keeper, deadline_s)
+    if folder is None:
+        return
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():  # a daemon's last write may have come between
         shutil.rmtree(folder, ignore_errors=True)
