@@ -38,7 +38,7 @@ class Collective:
     One iteration is one operation of torch.distributed on fresh values; the job's progress, not a
     ping, says whether the fabric works. Detectors beside it: `job_stall` (no completed iteration),
     `op_age` (the operation in flight is too old), `heartbeat` (a UDP mesh between the ranks, from
-    two source ports), `tcp_retransmit` (the job's own connections), `job_error` (the library's
+    four source ports), `tcp_retransmit` (the job's own connections), `job_error` (the library's
     error, or a rank that ended). All limits are learned in calm and frozen before the fault.
 
     Args:
@@ -126,7 +126,7 @@ class Collective:
             "timeout_s": self.timeout.s,
             "check": self.check,
             "heartbeat_ms": max(10.0, round(10 * (len(places) - 1) / 7, 1)),
-            "heartbeat_sources": 2,
+            "heartbeat_sources": 4,
             "corrupt_rank": -1,
             "corrupt_at": 0,
             "corrupt_index": 0,

@@ -212,7 +212,8 @@ def _steady(lane: Lane, windows: Windows) -> int | None:
     event, edge = windows.event.earliest_ns, _edge(lane, windows)
     stalls = [b for a, b in lane.gaps if b - a > lane.limit_ns and b > event and a < edge]
     begin = max(stalls, default=event)
-    band = BAND * statistics.median(lane.calm_ns)
+    calm = [float(gap) for gap in sorted(lane.calm_ns)]
+    band = max(BAND * statistics.median(calm), quantile(calm, 0.9))
     gaps = [(a, b) for a, b in lane.gaps if b > begin and b <= windows.end_ns]
     if stalls:
         gaps = [(a, b) for a, b in gaps if a >= begin]

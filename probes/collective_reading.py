@@ -173,19 +173,24 @@ def _fate(records: Records, spans: Sequence[Span], found: Mapping[int, Track]) -
         return {"fate": "hung", "error": errors[0] if errors else ""}
     if any(r["ev"] == "group" and r["inc"] > 0 for r in records):
         return {"fate": "restarted", "error": errors[0] if errors else ""}
-    calm = {r["rank"]: r["p50_ms"] for r in records if r["ev"] == "baseline" and "p50_ms" in r}
+    calm = {r["rank"]: band(r) for r in records if r["ev"] == "baseline" and "p50_ms" in r}
     slow = [rank for rank, track in found.items() if _slow(track, calm.get(rank))]
     fate = "degraded" if slow else ("survived" if running else None)
     return {"fate": fate, "error": errors[0] if errors else ""}
 
 
-def _slow(track: Track, calm_ms: float | None) -> bool:
-    """Whether the last second ran at less than four fifths of the calm speed."""
-    if calm_ms is None:
+def band(baseline: dict[str, Any]) -> float:
+    """Slowest median, in ms, that still counts as calm: see `docs/decisions/collective.md`."""
+    return float(max(1.25 * baseline["p50_ms"], baseline["p90_ms"]))
+
+
+def _slow(track: Track, band_ms: float | None) -> bool:
+    """Whether the last second ran outside the calm band."""
+    if band_ms is None:
         return False
     last = [done for done in track.done_ns if done > track.done_ns[-1] - 1_000_000_000]
     gaps = [b - a for a, b in pairwise(last)]
-    return bool(gaps) and statistics.median(gaps) / 1e6 > 1.25 * calm_ms
+    return bool(gaps) and statistics.median(gaps) / 1e6 > band_ms
 
 
 def ladder(records: Records) -> list[float]:

@@ -47,8 +47,14 @@ class Ear:
         self.beat = max(self.beat, beat)
         self.heard_ns[source] = now
 
-    def judge(self, now: int, limit_ns: int) -> list[tuple[str, int]]:
-        """What changed: (`hb_lost` | `hb_back` | `hb_thinned` | `hb_full`, source port)."""
+    def judge(self, now: int, limit_ns: int, each_ns: int) -> list[tuple[str, int]]:
+        """What changed: (`hb_lost` | `hb_back` | `hb_thinned` | `hb_full`, source port).
+
+        Args:
+            now: Now.
+            limit_ns: Silence that calm never came near.
+            each_ns: Time between two beats from the same source port.
+        """
         silence = now - max(self.heard_ns)
         changed: list[tuple[str, int]] = []
         if not self.lost and silence > limit_ns:
@@ -61,7 +67,7 @@ class Ear:
         if self.lost:
             return changed
         for index, heard in enumerate(self.heard_ns):
-            quiet = now - heard > 3 * limit_ns * len(self.heard_ns)
+            quiet = now - heard > limit_ns + 3 * each_ns
             if quiet and index not in self.thinned:
                 self.thinned.add(index)
                 changed.append(("hb_thinned", index))
@@ -157,5 +163,5 @@ class Mesh:
         now, limit = now_ns(), int(self._limit_ms() * 1e6)
         for peer, ear in self._ears.items():
             silence = (now - max(ear.heard_ns)) / 1e6
-            for kind, source in ear.judge(now, limit):
+            for kind, source in ear.judge(now, limit, self._period_ns * len(self._sockets)):
                 self._tell(kind, peer, source, silence, ear.missed)

@@ -295,9 +295,9 @@ class Worker:
             self.say("sock", socks=sockets.describe(self.cut, self.ranks))
             self.say("steady", i=self.progress.i)
         if self.full and self.spec["check"] != "full" and self.phase not in ("storm", "heal"):
-            calm = quantile(sorted(self.baseline.gaps), 0.5) if self.baseline.gaps else 0.0
-            settled = len(gaps) == gaps.maxlen and quantile(sorted(gaps), 0.5) <= 1.25 * calm
-            self.full = not settled
+            calm = sorted(self.baseline.gaps) or [0.0]
+            band = max(1.25 * quantile(calm, 0.5), quantile(calm, 0.9))
+            self.full = len(gaps) < 10 or quantile(sorted(gaps), 0.5) > band
 
     def _corrupt(self, i: int, wrong: Wrong) -> None:
         self.wrong += 1

@@ -43,7 +43,15 @@ def by_hand(done_ms, *, took_ms=10, ranks=2, more=(), env=None):
         limits = {"stall_ms": 200.0}
         records.append({"ev": "hello", "t": 0, "rank": rank, "n": 1, "node": f"host{rank + 1}"})
         records.append(
-            {"ev": "baseline", "t": 0, "rank": rank, "n": 2, "limits": limits, "p50_ms": 20.0}
+            {
+                "ev": "baseline",
+                "t": 0,
+                "rank": rank,
+                "n": 2,
+                "limits": limits,
+                "p50_ms": 20.0,
+                "p90_ms": 21.0,
+            }
         )
         for n, ms in enumerate(times):
             common = {"op": "all_reduce", "bytes": 1 << 20, "world": len(lists), "inc": 0}
@@ -194,6 +202,16 @@ def test_slow_iterations_are_no_recovery():
     assert measures["job_stall_ms"].value == 400
     # the window in which at most half the iterations are slow starts just before 4000
     assert 1600 < measures["job_recovery_ms"].value <= 2000
+
+
+def test_a_noisy_calm_widens_the_band():
+    noisy = [0]
+    while noisy[-1] < 1980:
+        noisy.append(noisy[-1] + (20, 20, 20, 60)[len(noisy) % 4])
+    done = [*noisy, *steady(2010, 6001, 30)]
+    _, measures = judged(by_hand(done), windows())
+    assert measures["job_iterations_calm_median_ms"].value == 20
+    assert not measures["job_recovery_ms"].censored
 
 
 def test_a_train_of_stalls_is_recovered_after_the_last():
