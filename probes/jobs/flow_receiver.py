@@ -11,11 +11,11 @@ from __future__ import annotations
 import select
 import socket
 import struct
-import time
 import zlib
 from pathlib import Path
 
 from chaos.timeline import now_ns
+from probes.jobs.clock import clock_offset
 from probes.jobs.flow_sender import HEADER
 from probes.jobs.lines import Lines, be_punctual
 
@@ -24,18 +24,6 @@ BUFFER_BYTES = 32 << 20
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS, _SO_MEMINFO = 33, 35, 55
 _MEMINFO_DROPS = 8
 _STAMP = struct.Struct("=qq")
-
-
-def clock_offset() -> tuple[int, int]:
-    """CLOCK_REALTIME minus CLOCK_MONOTONIC, and the error of that, both in ns; best of nine."""
-    found = []
-    for _ in range(9):
-        before = time.monotonic_ns()
-        wall = time.time_ns()
-        after = time.monotonic_ns()
-        found.append(((after - before) // 2 + 1, wall - (before + after) // 2))
-    error, offset = min(found)
-    return offset, error
 
 
 def open_socket(address: str, dport: int) -> socket.socket:
