@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ _BATCH_BEGIN, _BATCH_END = 16, 17
 _TABLE_NAME, _OBJ_TABLE, _OBJ_NAME, _OBJ_DATA = 1, 1, 2, 4
 _COUNTER_PACKETS = 2
 _STATELESS = 1 << 1
+#: The library's parser keeps state of the whole process: two threads in it abort the process.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def _head(family: int, resource: int = 0) -> bytes:
@@ -66,10 +69,11 @@ class Compiler:
         if self._lib is None:
             self._netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             return
-        self._ctx = self._lib.nft_ctx_new(0)
-        self._lib.nft_ctx_buffer_output(self._ctx)
-        self._lib.nft_ctx_buffer_error(self._ctx)
-        self._lib.nft_ctx_output_set_flags(self._ctx, _STATELESS)
+        with _ONE_AT_A_TIME:
+            self._ctx = self._lib.nft_ctx_new(0)
+            self._lib.nft_ctx_buffer_output(self._ctx)
+            self._lib.nft_ctx_buffer_error(self._ctx)
+            self._lib.nft_ctx_output_set_flags(self._ctx, _STATELESS)
 
     def run(self, text: str) -> str:
         """Run commands as one transaction; what they print.
@@ -80,12 +84,13 @@ class Compiler:
         """
         if self._lib is None:
             return self._by_command(text)
-        code = self._lib.nft_run_cmd_from_buffer(self._ctx, text.encode())
-        out: str = self._lib.nft_ctx_get_output_buffer(self._ctx).decode(errors="replace")
+        with _ONE_AT_A_TIME:
+            code = self._lib.nft_run_cmd_from_buffer(self._ctx, text.encode())
+            out: bytes = self._lib.nft_ctx_get_output_buffer(self._ctx)
+            said: bytes = self._lib.nft_ctx_get_error_buffer(self._ctx)
         if code != 0:
-            said = self._lib.nft_ctx_get_error_buffer(self._ctx).decode(errors="replace")
-            raise _refused(said)
-        return out
+            raise _refused(said.decode(errors="replace"))
+        return out.decode(errors="replace")
 
     def _by_command(self, text: str) -> str:
         fd = self._netns
@@ -108,7 +113,8 @@ class Compiler:
     def close(self) -> None:
         """Give the handle back."""
         if self._lib is not None and self._ctx is not None:
-            self._lib.nft_ctx_free(self._ctx)
+            with _ONE_AT_A_TIME:
+                self._lib.nft_ctx_free(self._ctx)
             self._ctx = None
         if self._netns >= 0:
             os.close(self._netns)
