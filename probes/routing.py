@@ -16,6 +16,7 @@ Record = dict[str, Any]
 HOLD_TIMER_EXPIRED = "4/0"  # RFC 4271, section 6.5
 NOTIFIED_NS = 100_000_000  # a notification this long before a loss is its reason
 SILENT_NS, CLOCK_STEP_NS = 2_000_000_000, 1_000_000
+STAMP = "stamp of the daemon's log"
 
 
 @probe("routing")
@@ -25,7 +26,7 @@ class Routing:
 
     The source is FRR's log, and the time is the stamp that the daemon itself put on the line when
     it acted, to the microsecond; turned to the monotonic clock its error is some microseconds
-    (`clock_error_us` in each event). It tells when the daemon *acted*: a daemon that was stopped
+    (`error_us` in each event). It tells when the daemon *acted*: a daemon that was stopped
     acts, and stamps, after it went on.
 
     A loss by the hold timer is a symptom for the detector `hold_timer`, any other loss of a BGP
@@ -45,11 +46,11 @@ class Routing:
 
     name: ClassVar[str] = "routing"
     schema: ClassVar[Mapping[str, str]] = {
-        "bfd_lost_count": "BFD sessions that went down, fault to end, both ends counted",
-        "bgp_lost_count": "BGP sessions that went down, fault to end, both ends counted",
-        "hold_timer_expired_count": "of these, sessions whose hold timer expired at that end",
-        "bfd_reestablished_ms": "heal to the last lost BFD session being up again",
-        "bgp_reestablished_ms": "heal to the last lost BGP session being up again",
+        "routing_bfd_lost_count": "BFD sessions that went down, fault to end, both ends counted",
+        "routing_bgp_lost_count": "BGP sessions that went down, fault to end, both ends counted",
+        "routing_hold_timer_expired_count": "of these, those whose hold timer expired at that end",
+        "routing_bfd_reestablished_ms": "heal to the last lost BFD session being up again",
+        "routing_bgp_reestablished_ms": "heal to the last lost BGP session being up again",
     }
     detectors: ClassVar[tuple[str, ...]] = ("bfd", "bgp", "hold_timer")
 
@@ -101,13 +102,28 @@ class Routing:
         since = [event for event in readings.events if start <= event.at_ns <= end]
         lost = [event for event in since if event.name.endswith(".lost")]
         counts = {
-            "bfd_lost_count": sum(event.name == "bfd.lost" for event in lost),
-            "bgp_lost_count": sum(event.name == "bgp.lost" for event in lost),
-            "hold_timer_expired_count": sum(event.detector == "hold_timer" for event in lost),
+            "routing_bfd_lost_count": sum(event.name == "bfd.lost" for event in lost),
+            "routing_bgp_lost_count": sum(event.name == "bgp.lost" for event in lost),
+            "routing_hold_timer_expired_count": sum(
+                event.detector == "hold_timer" for event in lost
+            ),
         }
         found = [Measure(name, float(count)) for name, count in counts.items()]
         found += [_reestablished(kind, since, windows) for kind in ("bfd", "bgp")]
         return tuple(found)
+
+    @staticmethod
+    def notice(record: Record) -> str | None:
+        """A session that was lost or is back, such as `spine2:eth1 bfd lost (control-expired)`."""
+        if record["ev"] == "bgp":
+            event = _bgp(record, None)
+        elif record["ev"] == "bfd" and (found := _bfd(record)):
+            event = found[0]
+        else:
+            return None
+        what, _, state = event.name.partition(".")
+        reason = event.facts.get("reason")
+        return f"{event.element} {what} {state}" + (f" ({reason})" if reason else "")
 
 
 def _element(line: Record) -> str:
@@ -124,7 +140,7 @@ def _event(line: Record, name: str, detector: str, facts: Mapping[str, Any]) -> 
         element=element,
         detector=detector,
         blames=element if detector and line["port"] else "",
-        facts={"peer": line["peer"], **facts, "clock_error_us": line["clock_error"] / 1e3},
+        facts={"peer": line["peer"], **facts, "error_us": line["clock_error"] / 1e3, "time": STAMP},
     )
 
 
@@ -152,7 +168,7 @@ def _bfd(line: Record) -> list[Event]:
 
 def _reestablished(kind: str, events: Sequence[Event], windows: Windows) -> Measure:
     """When the last session was up again that had been lost since the fault."""
-    name = f"{kind}_reestablished_ms"
+    name = f"routing_{kind}_reestablished_ms"
     down: set[tuple[str, Any]] = set()
     last_back_ns = 0
     ever = False
