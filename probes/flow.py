@@ -142,3 +142,10 @@ class Flow:
     def measures(self, readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         """Losses and outages of this trial; see `schema`."""
         return measure(readings, windows, self.validation.ns)
+
+    @staticmethod
+    def live(record: Mapping[str, Any]) -> Mapping[str, float] | None:
+        """Arrivals per second of one batch of the receiver."""
+        if record["ev"] != "got" or record["until"] <= record["t"]:
+            return None
+        return {"flow pps": len(record["slots"]) * 1e9 / (record["until"] - record["t"])}

@@ -92,6 +92,13 @@ class KernelEvents:
         }
         return tuple(Measure(name, float(value)) for name, value in values.items())
 
+    @staticmethod
+    def notice(record: Record) -> str | None:
+        """A carrier that went or came, such as `leaf1:eth1 carrier lost`."""
+        if record["ev"] != "link_carrier":
+            return None
+        return f"{_port(record)} carrier {'back' if record['up'] else 'lost'}"
+
 
 def _event(line: Record, name: str, element: str, detector: str = "", **facts: Any) -> Event:
     if line.get("resync"):

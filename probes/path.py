@@ -143,6 +143,13 @@ class Path:
             _reverted(calm[-1], since, windows),
         )
 
+    @staticmethod
+    def notice(record: Record) -> str | None:
+        """A path that was found, changed or lost."""
+        if record["ev"] != "changed":
+            return None
+        return f"path now {_words(record)}" if record["hops"] else f"no path: {record['error']}"
+
 
 def _words(look: Record) -> str:
     """`host1 -> leaf1 -> spine2`, with the link where two nodes could have several."""
