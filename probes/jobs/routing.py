@@ -37,7 +37,8 @@ class Log:
 
     node: str
     path: str
-    ports: list[tuple[Network, str]]
+    namespace: str = ""
+    ports: list[tuple[Network, str]] = field(default_factory=list)
     fd: int = -1
     rest: bytes = field(default=b"")
 
@@ -71,7 +72,18 @@ class Log:
             address = ipaddress.ip_address(peer)
         except ValueError:
             return peer
-        return next((name for network, name in self.ports if address in network), "")
+        for again in (False, True):
+            for network, name in self.read_ports() if again else self.ports:
+                if address in network:
+                    return name
+        return ""
+
+    def read_ports(self) -> list[tuple[Network, str]]:
+        """The node's networks as they are now; what went with a link stays known."""
+        if self.namespace:
+            found = connected(self.namespace)
+            self.ports = found + [known for known in self.ports if known not in found]
+        return self.ports
 
 
 def connected(namespace: str) -> list[tuple[Network, str]]:
@@ -134,13 +146,9 @@ def main() -> None:
     missing = [node for node in nodes if node not in paths or not os.path.exists(paths[node])]
     if missing:
         raise SystemExit(f"no log of a routing daemon known for {', '.join(missing)}")
-    logs = [
-        Log(node, paths[node], connected(setup.namespaces[node]))
-        if node in setup.namespaces
-        else Log(node, paths[node], [])
-        for node in nodes
-    ]
+    logs = [Log(node, paths[node], setup.namespaces.get(node, "")) for node in nodes]
     for log in logs:
+        log.read_ports()
         log.open()
     follower = Follower(lines, logs)
     lines.emit("ready", nodes=len(nodes))
