@@ -14,6 +14,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import select
 import shlex
 import signal
@@ -30,6 +31,7 @@ from chaos.journal import Journal, State
 from chaos.native import Native, build, process_state
 
 SPIN_NS = 200_000  # the last stretch before an action is spun, not slept
+_MOST_AT_ONCE_US = 1_000_000  # of real-time running without a sleep
 QUIET_NS = 2_000_000  # this close before an action nothing else is begun
 GONE_WITHIN_NS = 2_000_000_000  # how long a taken-back change may take to be gone
 _MCL_CURRENT = 1
@@ -409,6 +411,11 @@ def wait_until(at_ns: int) -> None:
         pass
 
 
+def _step_down(number: int, frame: object) -> None:
+    """A real-time process that never sleeps takes the machine with it: be an ordinary one."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def _settle_down() -> None:
     """Real-time priority, memory that stays, no collector; what is refused is done without."""
     gc.collect()
@@ -417,7 +424,9 @@ def _settle_down() -> None:
     try:
         policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(50))
-    except OSError:
+        signal.signal(signal.SIGXCPU, _step_down)
+        resource.setrlimit(resource.RLIMIT_RTTIME, (_MOST_AT_ONCE_US, resource.RLIM_INFINITY))
+    except (OSError, ValueError):
         pass
     libc = ctypes.CDLL(None)
     libc.mlockall(_MCL_CURRENT)

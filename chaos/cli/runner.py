@@ -48,3 +48,5 @@ async def _guarded(work: Coroutine[Any, Any, T]) -> T:
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
+            if signalled:  # it has healed and is about to exit; let it say so
+                signal.signal(number, signal.SIG_IGN)

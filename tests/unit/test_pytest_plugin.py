@@ -9,7 +9,8 @@ from chaos.pytest_plugin import settle
 from chaos.record import Finding, Record
 
 def record(verdict, sentence):
-    return Record({"promise": "the job runs on"}, {}, 1, verdict, (Finding(sentence, "o", verdict),))
+    found = Finding(sentence, "o", verdict)
+    return Record({"promise": "the job runs on"}, {}, 1, verdict, (found,))
 
 def test_passes():
     settle(record("pass", "well"))

@@ -184,6 +184,7 @@ class Build:
             argv=frr.argv_of(daemon, plan.daemons[daemon], folder),
             env=environment(node, self.fabric) | {"TZ": "UTC"},
             log=str(self.folder / "nodes" / node.name / "frr.log"),
+            first=True,
         )
 
     async def _appeared(self, names: Mapping[str, tuple[str, ...]]) -> None:
