@@ -62,7 +62,7 @@ def judge_trial(trial: Trial) -> Trial:
     if trial.exposure.exposed is False:  # then nothing was broken, and nothing more to prove
         found.append(_doubt("exposure", trial.exposure.sentence, number))
     elif trial.windows is None:
-        found.append(_doubt("completeness", "the trial did not reach its end", number))
+        found = found or [_doubt("completeness", "the trial did not reach its end", number)]
     elif not trial.placebo:
         found += _proofs(trial.proof, number)
     found += [

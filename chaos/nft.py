@@ -30,7 +30,7 @@ _BATCH_BEGIN, _BATCH_END = 16, 17
 _TABLE_NAME, _OBJ_TABLE, _OBJ_NAME, _OBJ_DATA = 1, 1, 2, 4
 _COUNTER_PACKETS = 2
 _STATELESS = 1 << 1
-#: The library's parser keeps state of the whole process: two threads in it abort the process.
+#: The library's table of interface names is the process's own: two threads in it abort the process.
 _ONE_AT_A_TIME = threading.Lock()
 
 

@@ -238,9 +238,9 @@ def _objective(one: Any) -> Objective:
 
 async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver) -> Record:
     from chaos import record as records
+    from chaos.ground import CALM_FOREIGN_PERCENT
     from chaos.report import junit, page
     from chaos.run import make_folder, run
-    from chaos.trial import CALM_FOREIGN_PERCENT
 
     made.check(driver.fabric)
     folder = make_folder(Path(request.config.getoption("--runs")), made.name)

@@ -18,11 +18,12 @@ from chaos import record as records
 from chaos.driver import Driver
 from chaos.errors import BlockedError, RailbreakError, SpecError
 from chaos.experiment import Experiment
+from chaos.ground import CALM_FOREIGN_PERCENT, Ground
 from chaos.judge import judge_run, judge_trial
 from chaos.observe import Observer
 from chaos.path import Tracer
 from chaos.record import Record, Trial
-from chaos.trial import CALM_FOREIGN_PERCENT, Ground, run_trial
+from chaos.trial import run_trial
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 

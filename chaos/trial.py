@@ -9,59 +9,28 @@ after    the traffic recovers; the state is compared with the snapshot
 from __future__ import annotations
 
 import asyncio
-import bisect
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
-from chaos import load, measures, snapshot
-from chaos.aim import Aimed, aim
+from chaos import measures, snapshot
+from chaos.aim import Aimed
+from chaos.calm import alarms, be_calm, clip
 from chaos.change import Change
 from chaos.driver import Driver
-from chaos.errors import FabricError
-from chaos.experiment import Experiment
-from chaos.fabric import Crossing, Port
+from chaos.expose import expose
+from chaos.ground import Ground
 from chaos.hands import Hands
 from chaos.hands import Proof as HandsProof
-from chaos.observe import Observer
-from chaos.path import Tracer
 from chaos.plan import as_text
-from chaos.record import Exposure, Proof, Trial
-from chaos.registry import InForce, Traffic
-from chaos.timeline import Event, Measure, Moment, Readings, Windows, now_ns
+from chaos.record import Proof, Trial
+from chaos.registry import InForce
+from chaos.timeline import Measure, Moment, Readings, Windows, now_ns
 from chaos.units import Duration
 
 LEAD_NS = 50_000_000
 FLUSH_S = 0.35
-CALM_FOREIGN_PERCENT = 40.0
-CALM_STOLEN_PERCENT = 10.0
-
-Tell = Callable[[str, Mapping[str, Any]], None]
-
-
-@dataclass(slots=True)
-class Ground:
-    """What every trial of a run stands on.
-
-    Attributes:
-        experiment: What is promised and how it is tried.
-        driver: Reaches the fabric.
-        observer: The probes, running.
-        tracer: Looks up paths and counters.
-        folder: The run's folder: journals.
-        tell: Told of phases, hits and aims as they come.
-        calm_foreign_percent: More than this share of the machine used by others spoils calm.
-    """
-
-    experiment: Experiment
-    driver: Driver
-    observer: Observer
-    tracer: Tracer
-    folder: Path
-    tell: Tell
-    calm_foreign_percent: float = CALM_FOREIGN_PERCENT
+SETTLE_S = 20.0
 
 
 async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) -> Trial:
@@ -77,18 +46,11 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
         RailbreakError: nothing can go on (an undo failed, the journal cannot be written).
     """
     rng = random.Random(seed)
-    trial = Trial(number=number, placebo=placebo, seed=seed)
-    ground.tell("phase.entered", {"name": "calm", "trial": number, "placebo": placebo})
-    namespaces = ground.driver.namespaces()
-    before = snapshot.take(namespaces)
-    usage, started = load.read(namespaces.values()), now_ns()
-    counted = ground.tracer.counters(ground.driver.fabric.links)
-    await asyncio.sleep(ground.experiment.phases.calm.s + rng.uniform(0, 0.5))
-    calm = (started, now_ns())
-    calm_load = load.between(usage, load.read(namespaces.values()))
-    trial = replace(trial, load={**asdict(calm_load)})
-
-    aims, exposure = _exposure(ground, counted, placebo)
+    calm = await be_calm(ground, rng, number, placebo=placebo)
+    trial = Trial(number=number, placebo=placebo, seed=seed, load=asdict(calm.load))
+    if calm.trouble:
+        return replace(trial, trouble=calm.trouble)
+    aims, exposure = expose(ground, calm.counted, placebo)
     trial = replace(
         trial,
         exposure=exposure,
@@ -98,7 +60,7 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
     )
     if exposure.exposed is False:
         ground.tell("exposure.checked", {"exposed": False, "sentence": exposure.sentence})
-        return replace(trial, trouble=_calm_trouble(ground, calm_load))
+        return trial
     for aimed in aims:
         ground.tell("fault.aimed", {"element": aimed.element, "fault": as_text(aimed.fault)})
 
@@ -107,11 +69,12 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
     ground.tell("phase.entered", {"name": "after", "trial": number, "placebo": placebo})
     await ground.observer.say({"cmd": "phase", "name": "after"})
     await asyncio.sleep(ground.experiment.phases.after.s)
-    residue = await snapshot.settle(namespaces, before, deadline_s=20.0) if aims else ()
+    residue: tuple[str, ...] = ()
+    if aims:
+        residue = await snapshot.settle(ground.driver.namespaces(), calm.before, SETTLE_S)
     await asyncio.sleep(FLUSH_S)
-    windows = Windows(calm, event, heal, now_ns() - int(FLUSH_S * 1e9), placebo)
-    proof = replace(proof, residue=tuple(residue))
-    return _read(ground, replace(trial, windows=windows, proof=proof), calm_load)
+    windows = Windows(calm.window_ns, event, heal, now_ns() - int(FLUSH_S * 1e9), placebo)
+    return _read(ground, replace(trial, windows=windows, proof=replace(proof, residue=residue)))
 
 
 async def _storm(
@@ -222,88 +185,18 @@ def _proof(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Proof:
     )
 
 
-def _exposure(
-    ground: Ground, counted: Mapping[Port, Any], placebo: bool
-) -> tuple[tuple[Aimed, ...], Exposure]:
-    """Aim the faults at what the traffic uses, and prove by counters that it is used."""
-    try:
-        paths, taken = trace(ground)
-    except FabricError as error:
-        return (), Exposure(False, f"calm was not calm: {error}")
-    if placebo or not ground.experiment.faults:
-        return (), Exposure(None, "nothing was to be exposed", taken)
-    aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
-    if all(aimed.element.startswith("rank") for aimed in aims):
-        return aims, Exposure(None, f"{aims[0].element} belongs to the measured job", taken)
-    crossed = [aimed.crossing for aimed in aims if aimed.crossing is not None]
-    if not crossed:
-        avoided = ", ".join(aimed.element for aimed in aims)
-        crosses = "; ".join(taken) or "no link"
-        sentence = f"not exposed: the traffic avoids {avoided}; it takes {crosses}"
-        return aims, Exposure(False, sentence, taken)
-    now = ground.tracer.counters([crossing.link for crossing in crossed])
-    packets = {port.id: now[port].tx_packets - counted[port].tx_packets for port in now}
-    crossing = crossed[0]
-    sent = packets[crossing.link.port_of(crossing.source).id]
-    least = max(10, int(50 * ground.experiment.phases.calm.s))
-    if sent < least:
-        sentence = (
-            f"not exposed: the path leads over {crossing}, but only {sent} packets went that way "
-            f"in calm (at least {least} expected)"
-        )
-        return aims, Exposure(False, sentence, taken, packets)
-    return aims, Exposure(True, f"{sent} packets crossed {crossing} in calm", taken, packets)
-
-
-def trace(ground: Ground) -> tuple[list[tuple[Crossing, ...]], tuple[str, ...]]:
-    """Links that the exposed probe's streams cross, and the same as text."""
-    label = ground.experiment.exposed or "none"
-    probe = ground.observer.probes.get(label)
-    if not isinstance(probe, Traffic):
-        return [], ()
-    streams = probe.streams(ground.driver.addresses(), ground.observer.records(label))
-    paths, taken = [], []
-    for stream in streams:
-        path = ground.tracer.crossings(
-            stream.source,
-            stream.source_ip,
-            stream.target_ip,
-            stream.proto,
-            stream.sport,
-            stream.dport,
-        )
-        paths.append(path)
-        hops = " -> ".join([stream.source, *(crossing.target for crossing in path)])
-        taken.append(f"{stream}: {hops}")
-    return paths, tuple(taken)
-
-
-def _calm_trouble(ground: Ground, calm: load.Load) -> tuple[str, ...]:
-    found = []
-    if calm.foreign_percent > ground.calm_foreign_percent:
-        found.append(
-            f"calm was not calm: other processes used {calm.foreign_percent:.0f} % of this machine "
-            f"(at most {ground.calm_foreign_percent:.0f} % expected)"
-        )
-    if calm.stolen_percent > CALM_STOLEN_PERCENT:
-        found.append(
-            f"calm was not calm: the hypervisor took {calm.stolen_percent:.0f} % of this machine "
-            f"(at most {CALM_STOLEN_PERCENT:.0f} % expected)"
-        )
-    return tuple(found)
-
-
-def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
+def _read(ground: Ground, trial: Trial) -> Trial:
     """Readings of every probe over this trial's time, and the measures made of them."""
     windows = trial.windows
     assert windows is not None
-    trouble = list(_calm_trouble(ground, calm_load))
+    trouble: list[str] = []
     readings: list[Readings] = []
     numbers: list[Measure] = []
     detectors: set[str] = set()
     for label, probe in ground.observer.probes.items():
         try:
-            got = clip(probe.read(ground.observer.records(label)), windows)
+            whole = probe.read(ground.observer.records(label))
+            got = clip(whole, windows.calm_ns[0], windows.end_ns)
             numbers += [_labelled(label, m) for m in probe.measures(got, windows)]
         except (KeyError, ValueError, TypeError, IndexError) as error:
             trouble.append(f"probe {label}: its records cannot be read: {error!r}")
@@ -312,7 +205,7 @@ def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
         trouble += [*ground.observer.trouble(label), *got.trouble]
         detectors |= set(getattr(probe, "detectors", ()))
     events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
-    trouble += _calm_alarms(events, windows)
+    trouble += alarms([e for e in events if e.at_ns < windows.event.earliest_ns])
     numbers += measures.detection(events, windows, detectors)
     numbers += measures.localisation(events, windows, trial.truth)
     return replace(
@@ -326,35 +219,7 @@ def _read(ground: Ground, trial: Trial, calm_load: load.Load) -> Trial:
     )
 
 
-def clip(readings: Readings, windows: Windows) -> Readings:
-    """Readings of a program's whole life -> those of one trial."""
-    start, end = windows.calm_ns[0], windows.end_ns
-    inside = [bisect_pair(series.at_ns, start, end) for series in readings.series]
-    return replace(
-        readings,
-        events=tuple(e for e in readings.events if start <= e.at_ns <= end),
-        series=tuple(
-            replace(s, at_ns=s.at_ns[a:b], values=s.values[a:b])
-            for s, (a, b) in zip(readings.series, inside, strict=True)
-        ),
-        spans=tuple(s for s in readings.spans if s.end_ns >= start and s.start_ns <= end),
-    )
-
-
-def bisect_pair(at_ns: Sequence[int], start: int, end: int) -> tuple[int, int]:
-    """Positions of the first and behind the last time within [start, end]."""
-    return bisect.bisect_left(at_ns, start), bisect.bisect_right(at_ns, end)
-
-
 def _labelled(label: str, measure: Measure) -> Measure:
     """A probe that occurs twice says which it is: `flow/b` prefixes its measures with `b_`."""
     _, slash, word = label.partition("/")
     return replace(measure, name=f"{word}_{measure.name}") if slash else measure
-
-
-def _calm_alarms(events: Sequence[Event], windows: Windows) -> list[str]:
-    noisy = [e for e in events if e.detector and e.at_ns < windows.event.earliest_ns]
-    who = sorted({f"{e.detector} on {e.element or e.node}" for e in noisy})
-    if not who:
-        return []
-    return [f"calm was not calm: {', '.join(who[:5])} raised an alarm before the fault"]

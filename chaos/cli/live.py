@@ -75,6 +75,7 @@ class View:
             "fault.aimed": self._aimed,
             "hits.counted": self._counted,
             "exposure.checked": lambda f: self._line(Text(str(f["sentence"]), style="yellow")),
+            "calm.disturbed": self._disturbed,
             "trial.judged": self._judged,
             "record.heard": self._heard,
         }.get(kind)
@@ -91,6 +92,8 @@ class View:
             self._aim, self._hits = "", {}
         of = self.experiment.trials + (self.experiment.placebos or 0)
         where = f"trial {self._trial}/{of} ({self._kind})  " if self._trial else ""
+        if facts.get("attempt", 1) > 1:
+            where += "again: "
         self._line(Text.assemble(where, (self._phase, _STYLE.get(self._phase, "bold"))))
 
     def _aimed(self, facts: Mapping[str, Any]) -> None:
@@ -99,6 +102,10 @@ class View:
 
     def _counted(self, facts: Mapping[str, Any]) -> None:
         self._hits = dict(facts["hits"])
+
+    def _disturbed(self, facts: Mapping[str, Any]) -> None:
+        for sentence in facts["sentences"]:
+            self._line(Text(str(sentence), style="yellow"))
 
     def _judged(self, facts: Mapping[str, Any]) -> None:
         self._line(Text(f"trial {facts['number']}: {facts['verdict']}", style="bold"))

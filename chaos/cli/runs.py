@@ -23,13 +23,13 @@ from chaos.drivers.netns import NetnsDriver
 from chaos.errors import SpecError, near
 from chaos.experiment import Experiment, load
 from chaos.fabric import Fabric
+from chaos.ground import CALM_FOREIGN_PERCENT
 from chaos.judge import Verdict
 from chaos.record import Record
 from chaos.report import junit, page
 from chaos.run import make_folder, rejudge
 from chaos.run import run as run_experiment
 from chaos.shipped import experiment_names, experiment_path
-from chaos.trial import CALM_FOREIGN_PERCENT
 from chaos.units import Percent
 
 STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}

@@ -16,7 +16,7 @@ LAYERS = (
     {"aim", "plan"},
     {"netlink", "netns", "nft", "saved", "saved_words", "native", "journal", "injector", "hands",
      "snapshot", "recover", "driver", "drivers", "path", "load", "comparability"},
-    {"record", "measures", "judge", "observe", "trial"},
+    {"record", "measures", "judge", "observe", "ground", "expose", "calm", "trial"},
     {"run", "report", "doctor"},
     {"cli", "pytest_plugin"},
 )  # fmt: skip
