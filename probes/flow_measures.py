@@ -51,8 +51,10 @@ def measure(readings: Readings, windows: Windows, validation_ns: int) -> tuple[M
         "flow_outage_count": len(every),
         "flow_lost_packets": sum(gap.lost for gap in every),
         "flow_refused_packets": sum(gap.refused for gap in every),
-        "flow_reordered_packets": sum(flow.odd("reordered", since, until) for flow in flows),
-        "flow_duplicated_packets": flows[0].odd("duplicated", since, until),
+        "flow_reordered_packets": sum(
+            _within(flow.kept["reordered"], since, until) for flow in flows
+        ),
+        "flow_duplicated_packets": _within(readings.extra["duplicated"], since, until),
         "heal_lost_packets": sum(gap.missing for gap in after),
         "calm_lost_packets": sum(gap.missing for gap in calm),
     }
@@ -74,6 +76,10 @@ def measure(readings: Readings, windows: Windows, validation_ns: int) -> tuple[M
 
 def _storm(windows: Windows) -> tuple[int, int]:
     return windows.event.earliest_ns, windows.heal.latest_ns
+
+
+def _within(times: Sequence[int], since_ns: int, until_ns: int) -> int:
+    return sum(since_ns <= at <= until_ns for at in times)
 
 
 def _ms(ns: float) -> float:
@@ -114,10 +120,6 @@ class _Flown:
             if inside > 0:
                 total += packets * inside / self.bin_ns
         return total
-
-    def odd(self, what: str, since_ns: int, until_ns: int) -> int:
-        """Arrivals of a kind within a window."""
-        return sum(since_ns <= at <= until_ns for at in self.kept[what])
 
     def dips(self, since_ns: int, until_ns: int) -> int:
         """Bins from fault to heal in which the rate was down and the sender was not to blame.
