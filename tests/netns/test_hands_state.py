@@ -1,6 +1,8 @@
 """What the hands read and write on real namespaces: snapshots, saved state, nftables."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
@@ -137,3 +139,48 @@ def test_a_handle_stays_with_the_namespace_it_was_opened_in(two_hosts):
         tables.close()
     assert "railbreak_here" in two_hosts.run("h1", "nft", "list", "tables")
     assert two_hosts.run("h2", "nft", "list", "tables") == ""
+
+
+USES_THE_LIBRARY = """
+import sys, threading
+from chaos.netns import inside
+from chaos.nft import Compiler
+wrong = []
+def work(name):
+    for _ in range(200):
+        compiler = Compiler()
+        if f'fwd to "{name}7"' not in compiler.run("list ruleset"):
+            wrong.append(name)
+        compiler.close()
+def run(name, path):
+    inside(path, lambda: work(name))
+threads = [threading.Thread(target=run, args=one.split("=")) for one in sys.argv[1:]]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(wrong)
+"""
+
+
+def test_the_library_is_used_by_one_thread_at_a_time(two_hosts):
+    """Its table of interface names is the process's own: two threads in it abort the process.
+
+    The same interface numbers have other names in each namespace, so a stale table would show too.
+    """
+    for node in two_hosts.NODES:
+        rules = []
+        for number in range(8):
+            name = f"{node}{number}"
+            more = ("index", str(8000 + number), "type", "veth", "peer", "name", f"x{number}")
+            two_hosts.run(node, "ip", "link", "add", name, *more)
+            hook = f"type filter hook ingress device x{number} priority 0;"
+            rules.append(f"chain c{number} {{ {hook} fwd to {name}; }}")
+        two_hosts.run(node, "nft", "\n".join(("table netdev f {", *rules, "}")))
+
+    where = (f"{node}={path}" for node, path in two_hosts.namespaces.items())
+    done = subprocess.run(
+        (sys.executable, "-c", USES_THE_LIBRARY, *where),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
