@@ -206,10 +206,11 @@ def _converged(flow: _Flown, windows: Windows, validation_ns: int) -> Measure:
     for gap, following in zip(gaps, starts[1:], strict=True):
         if gap.open or following - gap.end_ns < validation_ns:
             continue
-        if gap.end_ns >= windows.heal.earliest_ns:
-            break
+        if gap.end_ns + validation_ns > windows.heal.earliest_ns:
+            break  # it did not hold without the heal's help
         low = _ms(max(0, gap.last_ns - windows.event.latest_ns))
         high = _ms(gap.end_ns - windows.event.earliest_ns)
         return Measure(name, _ms(gap.end_ns - event), low, high)
     lasted = _ms(windows.heal.earliest_ns - event)
-    return Measure(name, lasted, censored=True, note="not restored before the fault was healed")
+    note = f"not restored for {_ms(validation_ns):g} ms before the fault was healed"
+    return Measure(name, lasted, censored=True, note=note)

@@ -97,11 +97,11 @@ def read(
 
 def _sends(records: Iterable[Record], slot_ns: int) -> Sends:
     sends, previous = Sends(), 0
-    for record in records:
-        if record["ev"] != "sent":
-            continue
+    batches = [record for record in records if record["ev"] == "sent"]
+    if batches:
+        sends.begin_ns = batches[0]["t"]
+    for record in batches:
         base = record["t"]
-        sends.begin_ns = sends.begin_ns or base
         found = [
             (slot, base + offset)
             for slot, offset in enumerate(record["at"], record["first"])
@@ -119,12 +119,11 @@ def _sends(records: Iterable[Record], slot_ns: int) -> Sends:
 def _arrivals(records: Iterable[Record], flows: int) -> Arrivals:
     arrivals = Arrivals()
     newest = dict.fromkeys(range(flows), -1)
-    for record in records:
-        if record["ev"] != "got":
-            continue
+    batches = [record for record in records if record["ev"] == "got"]
+    if batches:
+        arrivals.begin_ns, arrivals.end_ns = batches[0]["t"], batches[-1]["until"]
+    for record in batches:
         base = record["t"]
-        arrivals.begin_ns = arrivals.begin_ns or base
-        arrivals.end_ns = record["until"]
         for slot, offset in zip(record["slots"], record["at"], strict=True):
             if slot in arrivals.at:
                 arrivals.duplicated.append(base + offset)
