@@ -176,6 +176,9 @@ def test_history_is_not_told_and_half_a_line_waits_for_its_rest(followed):
 
 def test_a_log_that_was_cut_is_read_from_its_start(followed):
     path, log = followed
+    with path.open("a") as file:
+        file.write("half a line")
+    assert list(log.lines()) == []
     path.write_text("new\n")
     assert list(log.lines()) == ["new"]
 
@@ -343,6 +346,11 @@ def test_changes_out_of_their_order_are_no_trouble():
     """A change is stamped by its daemon, so it may be older than the beat told before it."""
     lines = [READY, beat(2, 1), beat(3, 1.5), lost(4, int(1.4e9)), beat(5, 2)]
     assert Routing().read({"follower": lines}).trouble == ()
+
+
+def test_events_ascend_whatever_the_order_in_which_logs_were_read():
+    lines = [READY, lost(2, 30), lost(3, 20) | {"node": "r2"}]
+    assert [e.node for e in Routing().read({"follower": lines}).events] == ["r2", "r1"]
 
 
 def test_notices_are_short(records):
