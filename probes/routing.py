@@ -27,7 +27,8 @@ class Routing:
     The source is FRR's log, and the time is the stamp that the daemon itself put on the line when
     it acted, to the microsecond; turned to the monotonic clock its error is some microseconds
     (`error_us` in each event). It tells when the daemon *acted*: a daemon that was stopped
-    acts, and stamps, after it went on.
+    acts, and stamps, after it went on; and bfdd tells bgpd of a loss just before it stamps its own
+    line, so on a busy machine the BGP session may seem to go first, by some milliseconds.
 
     A loss by the hold timer is a symptom for the detector `hold_timer`, any other loss of a BGP
     session for `bgp`, and of a BFD session for `bfd`. Each blames the port that the session runs
