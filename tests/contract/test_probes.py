@@ -43,7 +43,7 @@ FABRIC = Fabric(
 ADDRESSES = {"h1": "10.0.0.1", "h2": "10.0.1.1"}
 WINDOWS = Windows((0, 10**9), Moment(10**9, 10**9 + 5), Moment(2 * 10**9, 2 * 10**9 + 5), 3 * 10**9)
 #: A measure's name ends in what it counts or in its unit.
-UNITS = re.compile(r"_(ms|s|us|ns|pps|percent|count|packets|values|ratio|seconds_lost)$")
+UNITS = re.compile(r"_(ms|s|us|ns|pps|percent|count|packets|values|ratio|seconds_lost|bytes)$")
 
 
 def test_the_table_misses_no_probe():
