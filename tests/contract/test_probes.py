@@ -8,11 +8,11 @@ import re
 
 import pytest
 
+from chaos.calm import clip
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port, Stream
 from chaos.registry import PROBES, Probe, Traffic, load
 from chaos.timeline import Measure, Moment, Readings, Windows
-from chaos.trial import clip
 from probes.collective import Collective
 from probes.flow import Flow
 from probes.kernel_events import KernelEvents
@@ -101,8 +101,8 @@ def test_no_records_make_no_measure_and_never_a_zero(probe, silent):
     assert readings == probe.read(records)
     assert readings.probe == type(probe).name
     assert [event for event in readings.events if event.detector] == []
-    measures = probe.measures(clip(readings, WINDOWS), WINDOWS)
-    assert measures == probe.measures(clip(readings, WINDOWS), WINDOWS)
+    measures = probe.measures(clip(readings, WINDOWS.calm_ns[0], WINDOWS.end_ns), WINDOWS)
+    assert measures == probe.measures(clip(readings, WINDOWS.calm_ns[0], WINDOWS.end_ns), WINDOWS)
     assert {m.name for m in measures} == set(probe.schema)
     for measure in measures:
         assert (measure.value, measure.low, measure.high) == (None, None, None), measure
