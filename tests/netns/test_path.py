@@ -9,6 +9,9 @@ from chaos.errors import FabricError
 from chaos.fabric import Port
 from chaos.netlink import Netlink, NetlinkError
 from chaos.path import Tracer, lookup
+from chaos.timeline import Moment, Windows, now_ns
+from chaos.units import Duration
+from probes.path import Path
 
 pytestmark = pytest.mark.netns
 SOURCE_PORTS = range(49152, 49152 + 64)
@@ -142,3 +145,60 @@ def test_lookup_of_own_address_is_local_and_of_nowhere_is_an_error(two_paths):
     with pytest.raises(NetlinkError, match="ENETUNREACH"):
         lookup(warm, "203.0.113.1")
     warm.close()
+
+
+# ---- the probe ----------------------------------------------------------------------------------
+
+
+def legs(look):
+    """Ports that the path of a look leaves by, at r1."""
+    return [link for link, source, _ in look["hops"] if source == "r1"]
+
+
+def test_the_probe_tells_when_the_path_moves_breaks_and_is_back(two_paths, start):
+    probe = Path("h1", "h2", every=Duration(20_000_000))
+    (program,) = probe.programs(two_paths.fabric, two_paths.addresses)
+    looker = start(program, two_paths.namespaces)
+    first = looker.wait_for("changed")
+    leg = legs(first)[0].split("--")[0].removeprefix("r1:")
+    calm = now_ns()
+    two_paths.ip("r1", f"link set {leg} down")
+    event = Moment(calm, now_ns())
+    looker.wait_for(lambda r: r["ev"] == "changed" and r["n"] > first["n"])
+    two_paths.ip("r1", "route add unreachable 10.9.8.2/32")
+    looker.wait_for(lambda r: r["ev"] == "changed" and r["error"] != "")
+    two_paths.ip("r1", "route del unreachable 10.9.8.2/32")
+    before = now_ns()
+    two_paths.ip("r1", f"link set {leg} up")
+    route = "nexthop via 10.9.12.2 dev eth2 nexthop via 10.9.13.2 dev eth3"
+    two_paths.ip("r1", f"route replace 10.9.8.0/24 {route}")
+    heal = Moment(before, now_ns())
+    looker.wait_for(lambda r: r["ev"] == "path" and r["t"] > heal.latest_ns)
+    readings = probe.read({"looker": looker.stop()})
+    assert readings.trouble == ()
+    names = [e.name for e in readings.events]
+    assert names[:2] == ["path.changed", "path.lost"]
+    moved, lost = readings.events[:2]
+    assert f"r1:{leg}--r2:{leg}" in moved.facts["before"]
+    assert f"r1:{leg}--r2:{leg}" not in moved.facts["after"]
+    assert lost.facts["after"].startswith("r1 has no way for 10.9.1.2:49152 -> 10.9.8.2:5201")
+    windows = Windows((0, calm), event, heal, now_ns())
+    found = {m.name: m for m in probe.measures(readings, windows)}
+    assert found["path_changes_count"].value >= 3
+    assert found["path_absent_ms"].low <= found["path_absent_ms"].value
+    assert found["path_reverted_ms"].value is not None
+    assert not found["path_reverted_ms"].censored
+
+
+def test_the_probe_counts_the_packets_on_its_path(two_paths, start):
+    probe = Path("h1", "h2", every=Duration(20_000_000))
+    (program,) = probe.programs(two_paths.fabric, two_paths.addresses)
+    looker = start(program, two_paths.namespaces)
+    first = looker.wait_for("changed")
+    send(two_paths, 49152, 400)
+    looker.wait_count("path", 2)
+    looks = [r for r in looker.stop() if r["ev"] == "path"]
+    port = legs(first)[0].split("--")[0]
+    assert sum(look["packets"][port] for look in looks) >= 400
+    (series,) = [s for s in probe.read({"looker": looker.records[:-1]}).series if s.element == port]
+    assert series.name == "port_transmit_pps"
