@@ -78,9 +78,10 @@ def _events(ground: Ground, window: tuple[int, int]) -> list[Event]:
     return found
 
 
-def busy(ground: Ground, used: load.Load) -> tuple[str, ...]:
-    """Sentences on a machine that others keep busy."""
+def busy(ground: Ground, used: load.Load, phase: str = "calm") -> tuple[str, ...]:
+    """Sentences on a machine that others keep busy: what is then measured is theirs."""
     found = []
+    what = "calm was not calm" if phase == "calm" else f"{phase} was disturbed"
     limits = (
         ("other processes used", used.foreign_percent, ground.calm_foreign_percent),
         ("the hypervisor took", used.stolen_percent, CALM_STOLEN_PERCENT),
@@ -88,8 +89,7 @@ def busy(ground: Ground, used: load.Load) -> tuple[str, ...]:
     for who, share, most in limits:
         if share > most:
             found.append(
-                f"calm was not calm: {who} {share:.0f} % of this machine "
-                f"(at most {most:.0f} % expected)"
+                f"{what}: {who} {share:.0f} % of this machine (at most {most:.0f} % expected)"
             )
     return tuple(found)
 

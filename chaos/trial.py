@@ -13,9 +13,9 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from chaos import measures, snapshot
+from chaos import load, measures, snapshot
 from chaos.aim import Aimed
-from chaos.calm import alarms, be_calm, clip
+from chaos.calm import alarms, be_calm, busy, clip
 from chaos.change import Change
 from chaos.driver import Driver
 from chaos.expose import expose
@@ -65,6 +65,7 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
         ground.tell("fault.aimed", {"element": aimed.element, "fault": as_text(aimed.fault)})
 
     storm = ground.experiment.phases.storm.draw(rng)
+    usage = load.read(ground.driver.namespaces().values())
     proof, event, heal = await _storm(ground, number, aims, storm, rng)
     ground.tell("phase.entered", {"name": "after", "trial": number, "placebo": placebo})
     await ground.observer.say({"cmd": "phase", "name": "after"})
@@ -74,7 +75,15 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
         residue = await snapshot.settle(ground.driver.namespaces(), calm.before, SETTLE_S)
     await asyncio.sleep(FLUSH_S)
     windows = Windows(calm.window_ns, event, heal, now_ns() - int(FLUSH_S * 1e9), placebo)
-    return _read(ground, replace(trial, windows=windows, proof=replace(proof, residue=residue)))
+    used = load.between(usage, load.read(ground.driver.namespaces().values()))
+    trial = replace(
+        trial,
+        windows=windows,
+        proof=replace(proof, residue=residue),
+        load={**trial.load, "storm": asdict(used)},
+        trouble=busy(ground, used, "storm"),
+    )
+    return _read(ground, trial)
 
 
 async def _storm(
@@ -189,7 +198,7 @@ def _read(ground: Ground, trial: Trial) -> Trial:
     """Readings of every probe over this trial's time, and the measures made of them."""
     windows = trial.windows
     assert windows is not None
-    trouble: list[str] = []
+    trouble = list(trial.trouble)
     readings: list[Readings] = []
     numbers: list[Measure] = []
     detectors: set[str] = set()
