@@ -133,6 +133,15 @@ def test_a_path_that_never_left_has_no_time_of_return():
     assert found["changes_count"].value == 0
 
 
+def test_what_happened_outside_of_the_trial_is_not_counted():
+    earlier, later = look(2, 20, "r9", ev="changed"), look(7, 950, "", "no way", ev="changed")
+    whole = [READY, earlier, *(line | {"n": line["n"] + 1} for line in GONE[1:]), later]
+    found = measured(whole, PHASES)
+    assert found["changes_count"].value == 3
+    assert found["absent_ms"].value == 200
+    assert found["reverted_ms"].value == 100
+
+
 def test_without_a_look_in_calm_nothing_is_measured():
     found = measured([READY, look(2, 300, "r1", ev="changed")], PHASES)
     assert {measure.value for measure in found.values()} == {None}
