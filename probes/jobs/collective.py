@@ -117,6 +117,7 @@ class Coordinator:
         self.deciding: asyncio.Task[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.suspected: set[int] = set()
+        self.stalled: set[int] = set()
         self.refusal = ""
 
     def _rank(self, item: dict[str, Any], namespaces: dict[str, str]) -> Rank:
@@ -198,6 +199,7 @@ class Coordinator:
         first = max(rank.last_i for rank in self.ranks) + 1
         path = f"/proc/{os.getpid()}/fd/{self.stores[-1]}"
         self.members = members
+        self.stalled.clear()
         for index in members:
             self.ranks[index].state, self.ranks[index].steady = "running", False
             self.ranks[index].send("group", inc=self.inc, members=members, store=path, first=first)
@@ -252,6 +254,7 @@ class Coordinator:
             rank.steady = True
         elif ev == "it":
             rank.last_i = record["i"] + len(record["t0"]) - 1
+            self.stalled.discard(index)
         elif ev in ("paused", "aborted"):
             rank.state = ev
             rank.last_i = max(rank.last_i, record.get("i", -1))
@@ -262,6 +265,7 @@ class Coordinator:
                 self.refusal = f"rank{index} on {rank.spec['node']}: {record['msg']}"
             self._symptom(f"rank{index}: {record['msg']}", 0.1)
         elif ev == "stall":
+            self.stalled.add(index)
             self._suspect_named()
         elif ev == "net" and record["kind"] == "hb_lost":
             self.matrix.lost(index, record["peer"])
@@ -273,7 +277,10 @@ class Coordinator:
     # ------------------------------------------------------------------ who and what next
 
     def _suspect_named(self) -> None:
-        """Look at the process that the heartbeats name: frozen, gone, or merely cut off."""
+        """Look at the process that the heartbeats name: frozen, gone, or merely cut off.
+
+        A group is given up only when the job has stalled as well: heartbeats alone may be late.
+        """
         named = self.matrix.named()
         if named is None:
             return
@@ -282,7 +289,7 @@ class Coordinator:
             self.suspected.add(named)
             silent = (now_ns() - rank.heard_ns) / 1e6
             self.out.say("suspect", who=named, state=_process_state(rank), ctl_silent_ms=silent)
-        if self.config["mode"] == "regroup":
+        if self.config["mode"] == "regroup" and self.stalled:
             self._symptom(f"rank{named} is silent towards the others", 0.0)
 
     def _returned(self) -> None:
