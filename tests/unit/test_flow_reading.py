@@ -192,6 +192,22 @@ def test_a_cut_of_a_longer_run_is_read_alike():
     assert readings.spans == story.read().spans
 
 
+def test_what_was_sent_before_the_receiver_listened_or_after_it_stopped_is_not_lost():
+    story = Story()
+    heard = [r for r in story.receiver[1:] if 500 * MS <= r["t"] < 2500 * MS]
+    story.receiver[1:] = heard
+    readings = story.read()
+    assert (readings.spans, readings.trouble) == ((), ())
+
+
+def test_a_packet_may_still_be_under_way_when_the_receiver_stops():
+    """The last 100 ms of sends have had no time to arrive; nothing is said of them."""
+    assert Story(slots=3200, lost=range(3120, 3200)).read().spans != ()
+    story = Story(slots=3200, lost=range(3120, 3200))
+    story.receiver[1:] = [r for r in story.receiver[1:] if r["t"] < 3200 * MS]
+    assert story.read().spans == ()
+
+
 def test_a_flow_that_never_arrived_is_trouble():
     story = Story(lost=range(3000))
     assert story.read().trouble == ("flow: no packet of a->b ever arrived",)
@@ -208,6 +224,7 @@ def test_a_flow_that_never_arrived_is_trouble():
             lambda s, r: r.pop(5),
             "flow: the receiver told fewer packets than it counted",
         ),
+        (lambda s, r: r.pop(-2), "flow: records of the receiver are missing"),
         (lambda s, r: s.pop(0), "flow: the sender never became ready"),
         (lambda s, r: r.pop(0), "flow: the receiver never became ready"),
         (
@@ -233,6 +250,14 @@ def test_what_makes_records_doubtful_is_a_sentence(spoil, sentence):
     assert story.read().trouble == ()
     spoil(story.sender, story.receiver)
     assert sentence in story.read().trouble
+
+
+def test_another_sockets_overflow_is_not_ours():
+    """The namespace counts for all its sockets."""
+    story = Story()
+    for batch in story.receiver[9:]:
+        batch["buffer_errors"] = 9
+    assert story.read().trouble == ()
 
 
 def test_a_wrong_checksum_is_no_overflow():
