@@ -19,6 +19,7 @@ from chaos.timeline import now_ns
 
 _BEAT = struct.Struct("!4sHHHI")
 _MAGIC = b"RBhb"
+_SKIPPED = 4
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class Ear:
         heard_ns: Per source port, when it was last heard.
         lost: Whether the peer is held to be silent.
         thinned: Source ports held to be silent while others are heard.
-        beat: Number of the latest beat heard.
+        beats: Per source port, number of the latest beat heard; they take turns.
         missed: Beats that were sent and not heard since the peer was held to be silent. None
             missed means that the peer was held up, and nothing was lost on the way.
     """
@@ -37,23 +38,25 @@ class Ear:
     heard_ns: list[int]
     lost: bool = False
     thinned: set[int] = field(default_factory=set)
-    beat: int = -1
+    beats: list[int] = field(default_factory=list)
     missed: int = 0
 
     def hear(self, source: int, beat: int, now: int) -> None:
         """One more beat arrived."""
-        if self.lost and self.beat >= 0:
-            self.missed += max(0, beat - self.beat - 1)
-        self.beat = max(self.beat, beat)
+        if not self.beats:
+            self.beats = [beat] * len(self.heard_ns)
+        if self.lost:
+            self.missed += max(0, beat - max(self.beats) - 1)
+        self.beats[source] = max(self.beats[source], beat)
         self.heard_ns[source] = now
 
-    def judge(self, now: int, limit_ns: int, each_ns: int) -> list[tuple[str, int]]:
+    def judge(self, now: int, limit_ns: int) -> list[tuple[str, int]]:
         """What changed: (`hb_lost` | `hb_back` | `hb_thinned` | `hb_full`, source port).
 
         Args:
             now: Now.
-            limit_ns: Silence that calm never came near.
-            each_ns: Time between two beats from the same source port.
+            limit_ns: Silence that calm never came near. A source port is silent when four of its
+                beats in a row are missing among those that came; no time counts there.
         """
         silence = now - max(self.heard_ns)
         changed: list[tuple[str, int]] = []
@@ -62,12 +65,12 @@ class Ear:
             changed.append(("hb_lost", -1))
         elif self.lost and silence <= limit_ns:
             self.lost = False
-            self.heard_ns = [now] * len(self.heard_ns)  # every source port gets its full time
+            self.beats = [max(self.beats)] * len(self.beats)
             changed.append(("hb_back", -1))
         if self.lost:
             return changed
-        for index, heard in enumerate(self.heard_ns):
-            quiet = now - heard > limit_ns + 3 * each_ns
+        for index, beat in enumerate(self.beats):
+            quiet = max(self.beats) - beat > _SKIPPED * len(self.beats)
             if quiet and index not in self.thinned:
                 self.thinned.add(index)
                 changed.append(("hb_thinned", index))
@@ -163,5 +166,5 @@ class Mesh:
         now, limit = now_ns(), int(self._limit_ms() * 1e6)
         for peer, ear in self._ears.items():
             silence = (now - max(ear.heard_ns)) / 1e6
-            for kind, source in ear.judge(now, limit, self._period_ns * len(self._sockets)):
+            for kind, source in ear.judge(now, limit):
                 self._tell(kind, peer, source, silence, ear.missed)
