@@ -63,19 +63,23 @@ async def _once(ground: Ground, rng: random.Random) -> Calm:
     await asyncio.sleep(ground.experiment.phases.calm.s + rng.uniform(0, 0.5) + BATCH_S)
     window = (started, now_ns())
     used = load.between(usage, load.read(namespaces.values()))
-    trouble = (*busy(ground, used), *alarms(_events(ground, window)))
+    events, doubts = _told(ground, window)
+    trouble = (*busy(ground, used), *ground.new(doubts), *alarms(events))
     return Calm(before, counted, window, used, trouble)
 
 
-def _events(ground: Ground, window: tuple[int, int]) -> list[Event]:
+def _told(ground: Ground, window: tuple[int, int]) -> tuple[list[Event], list[str]]:
+    """Events and doubts of every probe during calm."""
     found: list[Event] = []
+    doubts: list[str] = []
     for label, probe in ground.observer.probes.items():
         try:
             readings = probe.read(ground.observer.records(label))
         except (KeyError, ValueError, TypeError, IndexError):
             continue  # the trial's own reading tells of it
         found += clip(readings, *window).events
-    return found
+        doubts += readings.trouble
+    return found, doubts
 
 
 def busy(ground: Ground, used: load.Load, phase: str = "calm") -> tuple[str, ...]:

@@ -211,7 +211,7 @@ def _read(ground: Ground, trial: Trial) -> Trial:
             trouble.append(f"probe {label}: its records cannot be read: {error!r}")
             continue
         readings.append(got)
-        trouble += [*ground.observer.trouble(label), *got.trouble]
+        trouble += [*ground.observer.trouble(label), *ground.new(got.trouble)]
         detectors |= set(getattr(probe, "detectors", ()))
     events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
     trouble += alarms([e for e in events if e.at_ns < windows.event.earliest_ns])

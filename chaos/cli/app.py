@@ -56,6 +56,7 @@ def root(
     """
 
 
-from chaos.cli import catalogue, fabrics, healing, runs  # noqa: E402 - verbs register themselves
+# verbs register themselves; their order here is the order of the panels in --help
+from chaos.cli import fabrics, runs, healing, catalogue  # noqa: E402, I001
 
 __all__ = ["app", "catalogue", "fabrics", "healing", "runs"]
