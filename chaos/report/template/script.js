@@ -11,7 +11,8 @@
     for (const trial of trials) trial.hidden = trial.dataset.number !== number;
   };
   for (const chip of chips) chip.addEventListener("click", () => choose(chip.dataset.trial));
-  if (chips.length) choose(chips[0].dataset.trial);
+  const first = chips.find((chip) => !chip.querySelector("small")) || chips[0]; // not a placebo
+  if (first) choose(first.dataset.trial);
 
   // Light and dark.
   document.getElementById("theme").addEventListener("click", () => {
