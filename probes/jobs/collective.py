@@ -15,90 +15,17 @@ import asyncio
 import contextlib
 import json
 import os
-import queue
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from chaos.timeline import now_ns
 from probes.jobs.collective_blame import Matrix
+from probes.jobs.collective_rank import Out, Rank, cpu, ended, lines, process_state
 
 READY_S, GRACE_S, ACK_S, STOP_S, BACK_S, SILENT_MS = 80.0, 1.0, 2.0, 1.5, 0.5, 700.0
 _LINE = 1 << 24
-
-
-class Out:
-    """Standard output behind a queue: a slow reader delays no decision."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="out", daemon=True)
-        self._thread.start()
-
-    def say(self, ev: str, **fields: Any) -> None:
-        """One record of the coordinator's own."""
-        self.line(json.dumps({"ev": ev, "t": now_ns(), "rank": -1, **fields}).encode() + b"\n")
-
-    def line(self, line: bytes) -> None:
-        """One record as it came from a rank."""
-        self._queue.put(line)
-
-    def close(self) -> None:
-        """Write what is queued."""
-        self._queue.put(None)
-        self._thread.join(2.0)
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while (line := self._queue.get()) is not None:
-                while not self._queue.empty() and len(line) < 1 << 16:
-                    more = self._queue.get()
-                    if more is None:
-                        self._queue.put(None)
-                        break
-                    line += more
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
-
-
-@dataclass(slots=True)
-class Rank:
-    """What the coordinator knows of one rank.
-
-    Attributes:
-        state: `starting`, `running`, `paused`, `failed`, `aborted`, `gone`.
-        heard_ns: Last record over the control channel.
-        owed: Aborts asked for and not yet answered.
-    """
-
-    spec: dict[str, Any]
-    ours: socket.socket
-    theirs: socket.socket
-    writer: asyncio.StreamWriter | None = None
-    pid: int = 0
-    state: str = "starting"
-    steady: bool = False
-    hello: dict[str, Any] = field(default_factory=dict)
-    heard_ns: int = 0
-    last_i: int = -1
-    owed: int = 0
-    silent: bool = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process is there."""
-        return self.state != "gone"
-
-    def send(self, cmd: str, **fields: Any) -> None:
-        """Pass a command on; a rank that is gone gets none."""
-        if self.writer is not None and self.alive:
-            with contextlib.suppress(OSError):
-                self.writer.write(json.dumps({"cmd": cmd, **fields}).encode() + b"\n")
 
 
 class Coordinator:
@@ -207,7 +134,7 @@ class Coordinator:
     # ------------------------------------------------------------------ what comes in
 
     async def _read_server(self, reader: asyncio.StreamReader) -> None:
-        async for line in _lines(reader):
+        async for line in lines(reader):
             record = json.loads(line)
             rank = self.ranks[record["rank"]] if "rank" in record else None
             if record["ev"] == "failed":
@@ -236,10 +163,10 @@ class Coordinator:
         if not was_ready:
             self.refusal = f"rank{index} on {node} ended at start with status {code}"
         else:
-            self._symptom(f"rank{index} on {node} ended ({_ended(code)})", 0.1)
+            self._symptom(f"rank{index} on {node} ended ({ended(code)})", 0.1)
 
     async def _read_rank(self, rank: Rank, reader: asyncio.StreamReader) -> None:
-        async for line in _lines(reader):
+        async for line in lines(reader):
             self.out.line(line)
             self._heard(rank, json.loads(line))
             self.changed.set()
@@ -288,7 +215,7 @@ class Coordinator:
         if named not in self.suspected:
             self.suspected.add(named)
             silent = (now_ns() - rank.heard_ns) / 1e6
-            self.out.say("suspect", who=named, state=_process_state(rank), ctl_silent_ms=silent)
+            self.out.say("suspect", who=named, state=process_state(rank), ctl_silent_ms=silent)
         if self.config["mode"] == "regroup" and self.stalled:
             self._symptom(f"rank{named} is silent towards the others", 0.0)
 
@@ -344,7 +271,7 @@ class Coordinator:
             await self._until(lambda: not any(r.alive and r.owed for r in asked), ACK_S, "")
         for rank in asked:
             if rank.alive and rank.owed:
-                self.out.say("stuck", who=rank.spec["rank"], state=_process_state(rank))
+                self.out.say("stuck", who=rank.spec["rank"], state=process_state(rank))
                 self._kill(rank)
 
     def _kill(self, rank: Rank) -> None:
@@ -393,7 +320,7 @@ class Coordinator:
 
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Commands from standard input until `stop` or its end."""
-        async for line in _lines(reader):
+        async for line in lines(reader):
             try:
                 command = json.loads(line)
                 what = command["cmd"]
@@ -418,13 +345,13 @@ class Coordinator:
 
     async def watch(self) -> None:
         """Once a second: load of the machine; ranks whose control channel is silent."""
-        before, told = _cpu(), now_ns()
+        before, told = cpu(), now_ns()
         while True:
             await asyncio.sleep(0.1)
             self._silence()
             if now_ns() - told >= 1_000_000_000:
                 told = now_ns()
-                now = _cpu()
+                now = cpu()
                 spent = [b - a for a, b in zip(before, now, strict=True)]
                 all_of_it = sum(spent) or 1
                 busy = 100 * (all_of_it - spent[3] - spent[4]) / all_of_it
@@ -436,7 +363,7 @@ class Coordinator:
             silence = (now_ns() - rank.heard_ns) / 1e6
             if rank.alive and rank.heard_ns and (silence > SILENT_MS) != rank.silent:
                 rank.silent = silence > SILENT_MS
-                ev, state = ("ctl_lost" if rank.silent else "ctl_back"), _process_state(rank)
+                ev, state = ("ctl_lost" if rank.silent else "ctl_back"), process_state(rank)
                 self.out.say(ev, who=rank.spec["rank"], silent_ms=silence, state=state)
 
     async def stop(self) -> None:
@@ -468,30 +395,6 @@ class Coordinator:
             await self._until(
                 lambda: not any(r.alive and r.pid for r in self.ranks), deadline_s, ""
             )
-
-
-def _ended(code: int) -> str:
-    return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-
-
-def _process_state(rank: Rank) -> str:
-    """Letter of the kernel's process state (`T` is stopped); empty when the process is gone."""
-    try:
-        return Path(f"/proc/{rank.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-def _cpu() -> list[int]:
-    with open("/proc/stat") as stat:
-        return [int(word) for word in stat.readline().split()[1:9]]
-
-
-async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Lines until the other side is gone, however it went."""
-    with contextlib.suppress(ConnectionError):
-        while line := await reader.readline():
-            yield line
 
 
 async def main() -> int:
