@@ -6,6 +6,7 @@ leaves them out and answers for another flow, without an error.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
@@ -22,7 +23,14 @@ from chaos.netns import inside
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY = 1, 2, 3, 4, 5
 _RTA_MARK, _RTA_VIA, _RTA_IP_PROTO, _RTA_SPORT, _RTA_DPORT = 16, 18, 27, 28, 29
 _IFLA_IFNAME, _IFLA_STATS64 = 3, 23
-_LOCAL, _REJECTS = 2, {6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_LOCAL = 2
+_WHY = {
+    errno.ENETUNREACH: "no route",
+    errno.EHOSTUNREACH: "no route, or one of kind unreachable",
+    errno.EINVAL: "a blackhole route, or an address that cannot be",
+    errno.EACCES: "a route of kind prohibit",
+    errno.EXDEV: "the source does not fit the incoming interface (rp_filter)",
+}
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 MAX_HOPS = 64
 
@@ -75,7 +83,7 @@ def lookup(
         mark: Firewall mark.
 
     Raises:
-        NetlinkError: the kernel has no route (`ENETUNREACH`, `EHOSTUNREACH`) or refuses.
+        NetlinkError: the kernel has no route, or one that rejects; see `_WHY`.
     """
     if isinstance(namespace, str):
         warm = inside(namespace, Netlink.open)
@@ -86,8 +94,6 @@ def lookup(
     answer = namespace.ask(RTM_GETROUTE, request(dst, src, proto, sport, dport, iif, mark))
     found = attrs(answer.body, 12)
     kind = answer.body[7]
-    if kind in _REJECTS:
-        raise NetlinkError(113, f"EHOSTUNREACH: the route to {dst} is a {_REJECTS[kind]}")
     return NextHop(
         ifindex=struct.unpack("=I", found[_RTA_OIF])[0] if _RTA_OIF in found else 0,
         gateway=_gateway(found),
@@ -212,9 +218,8 @@ class Tracer:
                     eye.sock, target_ip, source_ip, proto=proto, sport=sport, dport=dport, iif=iif
                 )
             except NetlinkError as error:
-                raise FabricError(
-                    f"{node} has no way for {flow} ({error.strerror}){_so_far(taken)}"
-                ) from None
+                why = _WHY.get(error.errno or 0, str(error.strerror))
+                raise FabricError(f"{node} has no way for {flow} ({why}){_so_far(taken)}") from None
             if hop.local:
                 return tuple(taken)
             crossing = self._cross(node, eye.name(hop.ifindex), flow)

@@ -93,7 +93,8 @@ def test_no_route_is_a_sentence_that_names_the_node_and_the_way_so_far(two_paths
     two_paths.ip("r2", "route add unreachable 10.9.8.2/32")
     with pytest.raises(FabricError) as caught:
         tracer.crossings("h1", "10.9.1.2", "10.9.8.2", "udp", 49152, 5201)
-    assert str(caught.value).startswith("r2 has no way for 10.9.1.2:49152 -> 10.9.8.2:5201 udp (")
+    sentence = "r2 has no way for 10.9.1.2:49152 -> 10.9.8.2:5201 udp (no route, or one of kind"
+    assert str(caught.value).startswith(sentence)
     assert "it came by h1->r1 (h1:eth1--r1:eth1), r1->r2 " in str(caught.value)
 
 
@@ -145,6 +146,25 @@ def test_lookup_of_own_address_is_local_and_of_nowhere_is_an_error(two_paths):
     with pytest.raises(NetlinkError, match="ENETUNREACH"):
         lookup(warm, "203.0.113.1")
     warm.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("unreachable", "no route, or one of kind unreachable"),
+        ("blackhole", "a blackhole route, or an address that cannot be"),
+        ("prohibit", "a route of kind prohibit"),
+    ],
+)
+def test_a_route_that_rejects_is_no_way_and_says_why(two_paths, tracer, kind, why):
+    two_paths.ip("r1", f"route add {kind} 10.9.8.2/32")
+    with pytest.raises(
+        FabricError, match=f"^r1 has no way for .* udp \\({why}\\); it came by h1->r1"
+    ):
+        tracer.crossings("h1", "10.9.1.2", "10.9.8.2", "udp", 49152, 5201)
+    two_paths.ip("r1", f"-6 route add {kind} fd99::/64")
+    with pytest.raises(NetlinkError):
+        lookup(two_paths.namespaces["r1"], "fd99::1")
 
 
 # ---- the probe ----------------------------------------------------------------------------------
