@@ -87,6 +87,8 @@ class Audit:
 class Driver(Protocol):
     """Reaches one running fabric.
 
+    `processes` holds what faults can aim at beside ports, by `node/process`; observers fill it.
+
     `fidelity` labels every figure measured through it (`namespace`, `soft-RoCE VM`, `container`,
     `hardware`); figures of different labels are never compared.
     """
@@ -95,6 +97,7 @@ class Driver(Protocol):
     fidelity: ClassVar[str]
     fabric: Fabric
     instance: str
+    processes: dict[str, Where]
 
     async def wait_ready(self, deadline_s: float = 30.0) -> None:
         """Return when kernel state says the fabric forwards (routes, ECMP legs, BFD up).

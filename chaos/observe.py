@@ -43,6 +43,9 @@ class Observer:
         driver: Reaches the fabric.
         probes: By label, such as `flow` or `flow/b`.
         listener: Told of every record as it comes: label, program, record.
+
+    Attributes:
+        homes: Node of every process that a program announced, by name (`rank2`).
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Observer:
         self._tell = listener or (lambda label, program, record: None)
         self._running: dict[str, dict[str, Running]] = {}
         self._stopping = False
+        self.homes: dict[str, str] = {}
 
     async def start(self, deadline_s: float = 90.0) -> None:
         """Start every program and wait until each says it is ready.
@@ -110,9 +114,11 @@ class Observer:
         running.ended = True
 
     def _announce(self, record: Mapping[str, Any]) -> None:
+        """A process that can be aimed at: its node, and the driver's way to it."""
+        name, node = str(record["name"]), str(record["node"])
+        self.homes[name] = node
         where = Where(pid=int(record["pid"]), started=int(record["started"]))
-        processes: dict[str, Where] = getattr(self.driver, "processes", {})
-        processes[str(record["name"])] = where
+        self.driver.processes[f"{node}/{name}"] = where
 
     async def say(self, command: Mapping[str, Any], label: str | None = None) -> None:
         """Send a command to every program (of one probe)."""

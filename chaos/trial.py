@@ -17,7 +17,7 @@ from chaos import load, measures, snapshot
 from chaos.aim import Aimed
 from chaos.calm import alarms, be_calm, busy, clip
 from chaos.change import Change
-from chaos.driver import Driver
+from chaos.errors import SpecError, near
 from chaos.expose import expose
 from chaos.ground import Ground
 from chaos.hands import Hands
@@ -99,7 +99,9 @@ async def _storm(
     armed: list[tuple[Hands, tuple[InForce, ...]]] = []
     try:
         for at, aimed in enumerate(aims):
-            changes = place_processes(aimed.fault.changes(ground.driver.fabric), ground.driver)
+            changes = place_processes(
+                aimed.fault.changes(ground.driver.fabric), ground.observer.homes
+            )
             hands = await _arm(ground, f"{number}-{at}", changes)
             armed.append((hands, aimed.fault.schedule(storm, rng)))
         start_ns = now_ns() + LEAD_NS
@@ -144,15 +146,21 @@ async def _in_force(
     return done
 
 
-def place_processes(changes: Sequence[Change], driver: Driver) -> tuple[Change, ...]:
-    """Changes whose process places name the node that the process was announced on."""
-    homes: Mapping[str, str] = getattr(driver, "process_nodes", {})
-    return tuple(
-        replace(c, place=replace(c.place, node=homes.get(c.place.process, c.place.node)))
-        if c.place.process
-        else c
-        for c in changes
-    )
+def place_processes(changes: Sequence[Change], homes: Mapping[str, str]) -> tuple[Change, ...]:
+    """Changes whose process places name the node that the process was announced on.
+
+    Raises:
+        SpecError: no such process was announced; those that were are named.
+    """
+    placed: list[Change] = []
+    for change in changes:
+        process = change.place.process
+        if process and process not in homes:
+            raise SpecError(f"no process {process!r} to aim at; {near(process, homes)}")
+        if process:
+            change = replace(change, place=replace(change.place, node=homes[process]))
+        placed.append(change)
+    return tuple(placed)
 
 
 def _too_late(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Iterator[str]:

@@ -61,7 +61,7 @@ async def _inject(
 ) -> dict[str, Any]:
     driver = await NetnsDriver.attach(instance)
     aimed = aim(fault, driver.fabric, ())
-    changes = place_processes(aimed.fault.changes(driver.fabric), driver)
+    changes = place_processes(aimed.fault.changes(driver.fabric), {})
     before = snapshot.take(driver.namespaces())
     hands = await Hands.arm(
         changes,
