@@ -7,6 +7,7 @@ What was not measured is null, never 0.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Mapping
@@ -235,14 +236,16 @@ def _trial(item: Mapping[str, Any], events: tuple[Event, ...]) -> Trial:
 
 
 def write(record: Record, path: Path) -> None:
-    """Write the record whole or not at all.
+    """Write the record whole or not at all; a path that ends in `.gz` is compressed.
 
     Raises:
         SpecError: the path cannot be written; nothing was left behind.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(to_json(record), indent=1) + "\n")
+        text = json.dumps(to_json(record), indent=1) + "\n"
+        data = text.encode()
+        part.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -250,14 +253,15 @@ def write(record: Record, path: Path) -> None:
 
 
 def read(path: Path) -> Record:
-    """Read a record from its file.
+    """Read a record from its file, compressed or not.
 
     Raises:
         SpecError: no such file, no JSON, or another schema.
     """
     try:
-        return from_json(json.loads(path.read_text()))
-    except OSError as error:
-        raise SpecError(f"record cannot be read: {error.strerror}", file=str(path)) from None
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+        data = path.read_bytes()
+        return from_json(json.loads(gzip.decompress(data) if path.suffix == ".gz" else data))
+    except (OSError, EOFError) as error:
+        raise SpecError(f"record cannot be read: {error}", file=str(path)) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
         raise SpecError(f"not a record of {SCHEMA}: {error}", file=str(path)) from None
