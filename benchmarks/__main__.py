@@ -9,9 +9,8 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
 
-from benchmarks.ground import ROOT, machine, need, sentence
+from benchmarks.ground import ROOT, machine, need, remove_dead, sentence
 from benchmarks.reading import Outcome, table, to_json
 from chaos.errors import RailbreakError, exit_status
 
@@ -22,9 +21,11 @@ _INTERRUPTED = 130
 def main(argv: list[str] | None = None) -> int:
     """Everything; the exit status."""
     asked = arguments(argv)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     signal.signal(signal.SIGTERM, _terminated)
     try:
         need("ip", "nft", "unshare")
+        remove_dead()
         return _measure(asked)
     except KeyboardInterrupt:
         print("interrupted; everything was taken down", file=sys.stderr)
@@ -77,8 +78,8 @@ def _measure(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _terminated(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _terminated(number: int, frame: object) -> None:
+    signal.raise_signal(signal.SIGINT)  # which asyncio turns into an orderly end
 
 
 if __name__ == "__main__":

@@ -99,7 +99,6 @@ class Pair:
 @contextlib.contextmanager
 def pair() -> Iterator[Pair]:
     """Two joined namespaces, both ends up with carrier; gone afterwards."""
-    remove_dead()
     own = f"{_PREFIX}{os.getpid()}x{next(_numbers)}"
     made = Pair(own + "a", own + "b")
     try:

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks: summaries, ratios, pairing, the table. Nothing is timed here."""
+"""The arithmetic of the benchmarks: summaries, ratios, pairing, the table. Nothing is timed."""
 
 import json
 import math
