@@ -1,5 +1,7 @@
 """The arithmetic of the benchmarks: summaries, ratios, pairing, the table. Nothing is timed."""
 
+import doctest
+import importlib
 import json
 import math
 import subprocess
@@ -120,6 +122,13 @@ def test_mininet_is_asked_for_the_same_network(reading):
     assert (len(order["nodes"]), len(order["links"])) == (14, 16)
     assert {*order["addresses"]} == {*order["gateways"]} == {f"host{n}" for n in range(1, 9)}
     assert (order["addresses"]["host3"], order["gateways"]["host3"]) == ("10.0.3.1/31", "10.0.3.0")
+
+
+@pytest.mark.parametrize("room", ["reading", "events", "lateness"])
+def test_examples_in_docstrings_hold(reading, room):
+    found = doctest.testmod(importlib.import_module(f"benchmarks.{room}"))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def called(*words):
