@@ -158,10 +158,13 @@ def read(path: Path) -> tuple[Entry, ...]:
     A torn line (its writer died in it) is passed over: what it told had not yet happened.
 
     Raises:
-        SpecError: another line cannot be read; the message names it.
+        SpecError: another line, or the file, cannot be read; the message names it.
     """
     entries: dict[str, Entry] = {}
-    *lines, _unfinished = path.read_bytes().split(b"\n")
+    try:
+        *lines, _unfinished = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise SpecError(f"journal cannot be read: {error.strerror}", file=str(path)) from None
     for number, raw in enumerate(lines, 1):
         if not raw.strip() or raw.endswith(_TORN):
             continue

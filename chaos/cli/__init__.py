@@ -41,6 +41,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # a path of the user's that cannot be read or written
+        if error.filename is None:
+            raise
+        errors.print("[bold red]railbreak:[/] ", end="")
+        errors.print(f"{error.filename}: {error.strerror}", markup=False)
+        sys.exit(WRONG_COMMAND_LINE)
     if isinstance(ended, int) and ended:
         if ended == 130:
             errors.print("interrupted; everything was taken back")
