@@ -54,7 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
+    config.addinivalue_line("markers", "netns: makes network namespaces; needs root")
     config.addinivalue_line("markers", "fabric(name): bring up this fabric for the test")
     config.addinivalue_line("markers", "railbreak: breaks a fabric on purpose; needs root")
 

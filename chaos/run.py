@@ -153,7 +153,7 @@ async def revive(observer: Observer) -> None:
 
 def _job_over(observer: Observer, label: str) -> bool:
     said = [r for some in observer.records(label).values() for r in some]
-    return any(r.get("ev") in ("error", "end") for r in said)
+    return any(r.get("ev") == "fate" and r.get("fate") != "survived" for r in said)
 
 
 def finish(made: Record, experiment: Experiment, trials: Sequence[Trial]) -> Record:

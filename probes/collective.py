@@ -150,3 +150,23 @@ class Collective:
     def measures(self, readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         """Stall, recovery, bandwidth, values of this trial; see `schema`."""
         return measure(readings, windows)
+
+    @staticmethod
+    def live(record: Mapping[str, Any]) -> Mapping[str, float] | None:
+        """Bytes of the collective per second, over one batch of a rank's iterations."""
+        if record["ev"] != "it" or not record["t1"]:
+            return None
+        took_ns = record["t1"][-1] - record["t0"][0]
+        return {f"rank{record['rank']} MB/s": record["bytes"] * len(record["t1"]) * 1e3 / took_ns}
+
+    @staticmethod
+    def notice(record: Mapping[str, Any]) -> str | None:
+        """A stall, a silent peer, an error, the end of a job."""
+        who = f"rank{record.get('rank')}"
+        if record["ev"] == "stall":
+            return f"{who} has completed nothing for {record['age_ms']:.0f} ms"
+        if record["ev"] == "net" and record.get("kind") == "hb_lost":
+            return f"{who} hears nothing of rank{record['peer']}"
+        if record["ev"] == "error":
+            return f"{who} {record['cls']}: {record['msg'][:100]}"
+        return str(record["msg"]) if record["ev"] == "fate" and "msg" in record else None

@@ -376,3 +376,16 @@ def test_the_ladder_doubles_from_the_measured_timeout():
     rungs = ladder([{"ev": "sock", "socks": socks}])
     assert rungs[:3] == [204.0, 612.0, 1428.0]
     assert ladder([]) == []
+
+
+def test_a_live_view_shows_goodput_and_what_went_wrong():
+    """Of real records of a killed rank: meters for every rank, and a line per symptom."""
+    lines = (DATA / "killed.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    meters = [moved for record in records if (moved := Collective.live(record))]
+    said = [text for record in records if (text := Collective.notice(record))]
+
+    assert {name for moved in meters for name in moved} == {f"rank{n} MB/s" for n in range(4)}
+    assert all(value > 0 for moved in meters for value in moved.values())
+    assert "rank1 hears nothing of rank2" in said
+    assert "rank2 on host3 ended (killed by signal 9)" in said
