@@ -74,7 +74,7 @@ def _told(ground: Ground, window: tuple[int, int]) -> tuple[list[Event], list[st
     doubts: list[str] = []
     for label, probe in ground.observer.probes.items():
         try:
-            readings = probe.read(ground.observer.records(label))
+            readings = probe.read(ground.observer.since(label, window[0]))
         except (KeyError, ValueError, TypeError, IndexError):
             continue  # the trial's own reading tells of it
         found += clip(readings, *window).events

@@ -1,8 +1,8 @@
 """Runs the programs of probes and keeps what they say. The only room that measures.
 
-Programs outlive a trial: a job that takes five seconds to start is started once per run. A probe
-reads its programs' whole life so far, and each trial keeps what lies in its own time. A program
-that ends before it was told to is trouble, and trouble makes the trial inconclusive.
+Programs outlive a trial: a job that takes five seconds to start is started once per run, and each
+trial reads what was said in its own time. A program that ends before it was told to is trouble, and
+trouble makes the trial inconclusive.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ from chaos.errors import BlockedError
 from chaos.registry import Probe, Program
 
 Records = dict[str, list[dict[str, Any]]]
+#: Kinds of records that stay true, whatever the trial: who runs where, what was learned.
+LASTING = frozenset(
+    {
+        *("ready", "hello", "clock", "process", "sock", "group", "phase", "baseline"),
+        *("exited", "fate", "decision"),
+    }
+)
+LOOK_BACK_NS = 3_000_000_000
+
 Listener = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -132,6 +141,18 @@ class Observer:
     def records(self, label: str) -> Records:
         """Everything one probe's programs said so far."""
         return {name: list(r.records) for name, r in self._running.get(label, {}).items()}
+
+    def since(self, label: str, start_ns: int) -> Records:
+        """What one probe's programs said since a time, and what is true for their whole life.
+
+        A trial must not read all that was said before it: a run of hundreds of trials would slow
+        down with each. `LOOK_BACK_NS` before the time is kept for detectors that look back.
+        """
+        first = start_ns - LOOK_BACK_NS
+        return {
+            name: [r for r in records if r.get("t", first) >= first or r.get("ev") in LASTING]
+            for name, records in self.records(label).items()
+        }
 
     def trouble(self, label: str) -> tuple[str, ...]:
         """Sentences that make this probe's data doubtful."""

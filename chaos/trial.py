@@ -212,7 +212,7 @@ def _read(ground: Ground, trial: Trial) -> Trial:
     detectors: set[str] = set()
     for label, probe in ground.observer.probes.items():
         try:
-            whole = probe.read(ground.observer.records(label))
+            whole = probe.read(ground.observer.since(label, windows.calm_ns[0]))
             got = clip(whole, windows.calm_ns[0], windows.end_ns)
             numbers += [_labelled(label, m) for m in probe.measures(got, windows)]
         except (KeyError, ValueError, TypeError, IndexError) as error:
