@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import sys
@@ -122,6 +123,7 @@ async def _run(
     ground = Ground(experiment, driver, observer, tracer, folder, told, calm_foreign_percent)
     trials: list[Trial] = []
     try:
+        await be_sound(driver)
         told("phase.entered", {"name": "probes", "trial": 0})
         await observer.start()
         for slot in plan.slots(experiment):
@@ -141,6 +143,21 @@ async def _run(
     _keep(folder, made, driver)
     told("run.judged", {"verdict": made.verdict})
     return made
+
+
+async def be_sound(driver: Driver, looks: int = 20) -> None:
+    """Return when routing daemons and kernels agree: a fabric at odds with itself is no yardstick.
+
+    Raises:
+        BlockedError: they still differ after `looks` looks, half a second apart; says how.
+    """
+    found: tuple[str, ...] = ()
+    for look in range(looks):
+        await asyncio.sleep(0.5 * bool(look))
+        found = (await driver.audit()).findings
+        if not found:
+            return
+    raise BlockedError(f"fabric {driver.instance} is not sound: {'; '.join(found[:3])}")
 
 
 async def revive(observer: Observer) -> None:
