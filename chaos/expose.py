@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chaos.aim import Aimed, aim
 from chaos.errors import FabricError
+from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Port
 from chaos.ground import Ground
+from chaos.objectives import Bound, DetectedBy, UndetectedBy
 from chaos.record import Exposure
 from chaos.registry import Traffic
+
+Path = tuple[Crossing, ...]
 
 
 def expose(
@@ -18,12 +22,13 @@ def expose(
 ) -> tuple[tuple[Aimed, ...], Exposure]:
     """Aim the faults at what the traffic uses, and prove by counters that it is used."""
     try:
-        paths, taken = trace(ground)
+        paths, taken = trace(ground, ground.experiment.exposed or "none")
+        if placebo or not ground.experiment.faults:
+            return (), Exposure(None, "nothing was to be exposed", taken)
+        aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
+        others = _others(ground, aims)
     except FabricError as error:
         return (), Exposure(False, f"calm was not calm: {error}")
-    if placebo or not ground.experiment.faults:
-        return (), Exposure(None, "nothing was to be exposed", taken)
-    aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
     if all(aimed.element.startswith("rank") for aimed in aims):
         return aims, Exposure(None, f"{aims[0].element} belongs to the measured job", taken)
     crossed = [aimed.crossing for aimed in aims if aimed.crossing is not None]
@@ -43,12 +48,56 @@ def expose(
             f"in calm (at least {least} expected)"
         )
         return aims, Exposure(False, sentence, taken, packets)
-    return aims, Exposure(True, f"{sent} packets crossed {crossing} in calm", taken, packets)
+    sentence = f"{sent} packets crossed {crossing} in calm"
+    return aims, Exposure(True, sentence, taken, packets, others)
 
 
-def trace(ground: Ground) -> tuple[list[tuple[Crossing, ...]], tuple[str, ...]]:
-    """Links that the exposed probe's streams cross, and the same as text."""
-    label = ground.experiment.exposed or "none"
+def _others(ground: Ground, aims: Sequence[Aimed]) -> dict[str, bool]:
+    """Whether the traffic of every other probe meets a fault that is no rank's."""
+    links = [aimed for aimed in aims if not aimed.element.startswith("rank")]
+    found = {}
+    for label, probe in ground.observer.probes.items():
+        if links and label != ground.experiment.exposed and isinstance(probe, Traffic):
+            paths, _ = trace(ground, label)
+            found[label] = any(meets(aimed, path) for aimed in links for path in paths)
+    return found
+
+
+def judged(experiment: Experiment, label: str) -> bool:
+    """Whether an objective rests on what this probe feels of the fault."""
+    probe = experiment.probes[label]
+    prefix = "".join(f"{word}_" for word in label.split("/")[1:])
+    measures = {one.measure for one in experiment.objectives if isinstance(one, Bound)}
+    heard: set[str] = set()
+    for one in experiment.objectives:
+        heard |= {one.detector} if isinstance(one, DetectedBy) else set()
+        heard |= set(one.detectors) if isinstance(one, UndetectedBy) else set()
+    felt = {f"{prefix}{name}" for name in probe.schema if of_impact(name)}
+    return bool(measures & felt or heard & set(getattr(probe, "detectors", ())))
+
+
+def of_impact(measure: str) -> bool:
+    """Whether a measure tells of the fault, and not of calm or of the rightness of values."""
+    return "calm" not in measure and not measure.endswith("_values")
+
+
+def meets(aimed: Aimed, path: Path) -> bool:
+    """Whether packets on this path meet the fault; one that acts in one direction only, there."""
+    end = str(getattr(aimed.fault, "end", "both")).partition(":")[0]
+    one_way = getattr(aimed.fault, "mode", "silent") == "silent" and end != "both"
+    return any(
+        aimed.element in (crossing.source, crossing.target)
+        or (crossing.link.id == aimed.element and (not one_way or crossing.source == end))
+        for crossing in path
+    )
+
+
+def trace(ground: Ground, label: str) -> tuple[list[Path], tuple[str, ...]]:
+    """Links that the streams of one probe cross, and the same as text.
+
+    Raises:
+        FabricError: a node has no route for them, or they run in a circle.
+    """
     probe = ground.observer.probes.get(label)
     if not isinstance(probe, Traffic):
         return [], ()

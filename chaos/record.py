@@ -74,12 +74,15 @@ class Exposure:
         sentence: What was found, naming the path that was taken.
         path: Links crossed, in order, per stream.
         packets: Packets counted at the faulted element during calm, per port.
+        others: Whether the traffic of each other probe crossed it too, by label; what a probe
+            measured whose traffic avoided it proves nothing about the fault.
     """
 
     exposed: bool | None = None
     sentence: str = ""
     path: tuple[str, ...] = ()
     packets: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

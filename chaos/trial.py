@@ -15,15 +15,15 @@ from dataclasses import asdict, replace
 
 from chaos import load, measures, snapshot
 from chaos.aim import Aimed
-from chaos.calm import alarms, be_calm, busy, clip
+from chaos.calm import Calm, alarms, be_calm, busy, clip
 from chaos.change import Change
 from chaos.errors import SpecError, near
-from chaos.expose import expose
+from chaos.expose import expose, judged, of_impact
 from chaos.ground import Ground
 from chaos.hands import Hands
 from chaos.hands import Proof as HandsProof
 from chaos.plan import as_text
-from chaos.record import Proof, Trial
+from chaos.record import Exposure, Proof, Trial
 from chaos.registry import InForce
 from chaos.timeline import Measure, Moment, Readings, Windows, now_ns
 from chaos.units import Duration
@@ -31,6 +31,7 @@ from chaos.units import Duration
 LEAD_NS = 50_000_000
 FLUSH_S = 0.35
 SETTLE_S = 20.0
+RESTARTS = 2
 
 
 async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) -> Trial:
@@ -46,11 +47,10 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
         RailbreakError: nothing can go on (an undo failed, the journal cannot be written).
     """
     rng = random.Random(seed)
-    calm = await be_calm(ground, rng, number, placebo=placebo)
+    calm, aims, exposure = await _stand(ground, rng, number, placebo=placebo)
     trial = Trial(number=number, placebo=placebo, seed=seed, load=asdict(calm.load))
     if calm.trouble:
         return replace(trial, trouble=calm.trouble)
-    aims, exposure = expose(ground, calm.counted, placebo)
     trial = replace(
         trial,
         exposure=exposure,
@@ -84,6 +84,32 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
         trouble=busy(ground, used, "storm"),
     )
     return _read(ground, trial)
+
+
+async def _stand(
+    ground: Ground, rng: random.Random, number: int, *, placebo: bool
+) -> tuple[Calm, tuple[Aimed, ...], Exposure]:
+    """Calm, and every probe's traffic on what is to be broken as far as that can be had.
+
+    ECMP may have laid a job's connections around the element. Its probe is then started anew, twice
+    at most: new connections have new ports, and so perhaps another path.
+    """
+    for attempt in range(RESTARTS + 1):
+        calm = await be_calm(ground, rng, number, placebo=placebo)
+        aims, exposure = expose(ground, calm.counted, placebo)
+        avoiding = [
+            label
+            for label, crosses in exposure.others.items()
+            if not crosses and judged(ground.experiment, label)
+        ]
+        if calm.trouble or not avoiding or attempt == RESTARTS:
+            break
+        for label in avoiding:
+            facts = {"label": label, "trial": number, "element": aims[0].element}
+            ground.tell("probe.restarted", facts)
+            await ground.observer.stop_probe(label)
+            await ground.observer.start_probe(label)
+    return calm, aims, exposure
 
 
 async def _storm(
@@ -214,13 +240,15 @@ def _read(ground: Ground, trial: Trial) -> Trial:
         try:
             whole = probe.read(ground.observer.since(label, windows.calm_ns[0]))
             got = clip(whole, windows.calm_ns[0], windows.end_ns)
-            numbers += [_labelled(label, m) for m in probe.measures(got, windows)]
+            made = probe.measures(got, windows)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             trouble.append(f"probe {label}: its records cannot be read: {error!r}")
             continue
+        avoided = trial.exposure.others.get(label) is False
+        numbers += [_labelled(label, _unmet(m, trial) if avoided else m) for m in made]
         readings.append(got)
         trouble += [*ground.observer.trouble(label), *ground.new(got.trouble)]
-        detectors |= set(getattr(probe, "detectors", ()))
+        detectors |= set() if avoided else set(getattr(probe, "detectors", ()))
     events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
     trouble += alarms([e for e in events if e.at_ns < windows.event.earliest_ns])
     numbers += measures.detection(events, windows, detectors)
@@ -234,6 +262,14 @@ def _read(ground: Ground, trial: Trial) -> Trial:
         trouble=tuple(dict.fromkeys(trouble)),
         extra={r.probe: dict(r.extra) for r in readings},
     )
+
+
+def _unmet(measure: Measure, trial: Trial) -> Measure:
+    """A measure of traffic that avoided the fault: absent, unless it is of calm or of values."""
+    if measure.value is None or not of_impact(measure.name):
+        return measure
+    note = f"not exposed: its traffic avoided {trial.element}"
+    return Measure(measure.name, None, n=0, note=note)
 
 
 def _labelled(label: str, measure: Measure) -> Measure:

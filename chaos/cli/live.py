@@ -76,6 +76,7 @@ class View:
             "hits.counted": self._counted,
             "exposure.checked": lambda f: self._line(Text(str(f["sentence"]), style="yellow")),
             "calm.disturbed": self._disturbed,
+            "probe.restarted": self._restarted,
             "trial.judged": self._judged,
             "record.heard": self._heard,
         }.get(kind)
@@ -102,6 +103,10 @@ class View:
 
     def _counted(self, facts: Mapping[str, Any]) -> None:
         self._hits = dict(facts["hits"])
+
+    def _restarted(self, facts: Mapping[str, Any]) -> None:
+        text = f"{facts['label']} is started anew: its traffic avoids {facts['element']}"
+        self._line(Text(text, style="yellow"))
 
     def _disturbed(self, facts: Mapping[str, Any]) -> None:
         for sentence in facts["sentences"]:
