@@ -10,12 +10,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chaos.errors import SpecError
+from chaos.fields import shown
 from chaos.timeline import Event, Measure, Moment, Series, Span, Windows
 
 SCHEMA = "railbreak.record/1"
@@ -49,7 +51,8 @@ class Proof:
         seen: Packets that met the changes; None where uncountable.
         hit: Packets (or carrier changes, signals) on which they acted; None where uncountable.
         taken_back: Every change was seen gone after healing; None for a placebo.
-        residue: Differences between the state before and after, one sentence each.
+        residue: Differences between the state before and after, one sentence each; None where
+            the two were never compared.
         changes: One entry per change: text, place, in_force, seen, hit, taken_back, cure.
         actions: Planned, actual and acknowledged time of every action, CLOCK_MONOTONIC ns.
         late: Sentences on actions later than tolerated.
@@ -59,7 +62,7 @@ class Proof:
     seen: int | None = None
     hit: int | None = None
     taken_back: bool | None = None
-    residue: tuple[str, ...] = ()
+    residue: tuple[str, ...] | None = None
     changes: tuple[Mapping[str, Any], ...] = ()
     actions: tuple[Mapping[str, Any], ...] = ()
     late: tuple[str, ...] = ()
@@ -105,6 +108,7 @@ class Trial:
         series: Goodput, arrivals.
         spans: Outages, stalls.
         trouble: Sentences that make the data doubtful.
+        disturbed: Attempts at calm that something disturbed before this one, one sentence each.
         findings: Judged sentences of this trial.
         extra: What probes left for the page (job fate, RTO ladder).
         load: Host load during the trial.
@@ -125,6 +129,7 @@ class Trial:
     series: tuple[Series, ...] = ()
     spans: tuple[Span, ...] = ()
     trouble: tuple[str, ...] = ()
+    disturbed: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
@@ -178,10 +183,15 @@ def from_json(data: Mapping[str, Any]) -> Record:
     """Read what `to_json` wrote.
 
     Raises:
-        SpecError: another schema; the message names both.
+        SpecError: no object, another schema (the message names both), or no name or promise.
     """
+    if not isinstance(data, Mapping):
+        raise SpecError(f"a record is a JSON object, got {shown(data)}")
     if data.get("schema") != SCHEMA:
         raise SpecError(f"a record of schema {SCHEMA} expected, got {data.get('schema')!r}")
+    for name in ("name", "promise"):
+        if not isinstance(data["experiment"].get(name), str):
+            raise SpecError(f"its experiment has no {name}", field=f"experiment.{name}")
     events: dict[int, list[Event]] = {}
     for item in data["events"]:
         values = {key: value for key, value in item.items() if key != "trial"}
@@ -233,6 +243,7 @@ def _trial(item: Mapping[str, Any], events: tuple[Event, ...]) -> Trial:
             "series": tuple(series),
             "spans": tuple(Span(**s) for s in values["spans"]),
             "trouble": tuple(values["trouble"]),
+            "disturbed": tuple(values.get("disturbed", ())),
             "findings": tuple(Finding(**f) for f in values["findings"]),
         }
     )
@@ -264,7 +275,14 @@ def read(path: Path) -> Record:
     try:
         data = path.read_bytes()
         return from_json(json.loads(gzip.decompress(data) if path.suffix == ".gz" else data))
-    except (OSError, EOFError) as error:
-        raise SpecError(f"record cannot be read: {error}", file=str(path)) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SpecError(f"record cannot be read: {reason}", file=str(path)) from None
+    except (EOFError, zlib.error) as error:
+        raise SpecError(f"record cannot be read: damaged gzip: {error}", file=str(path)) from None
+    except SpecError as error:
+        raise SpecError(error.reason, file=str(path), field=error.field) from None
+    except KeyError as error:
+        raise SpecError(f"not a record of {SCHEMA}: {error} is missing", file=str(path)) from None
+    except (ValueError, AttributeError, TypeError, IndexError, RecursionError) as error:
         raise SpecError(f"not a record of {SCHEMA}: {error}", file=str(path)) from None

@@ -233,7 +233,10 @@ def _proof_words(proof: records.Proof) -> str:
     if proof.hit is not None:
         words.append(f"hit {proof.hit:,}" + (f" of {proof.seen:,}" if proof.seen else ""))
     words.append("taken back" if proof.taken_back else "NOT taken back")
-    words.append("no residue" if not proof.residue else f"{len(proof.residue)} residues")
+    if proof.residue is None:
+        words.append("residue not compared")
+    else:
+        words.append(f"{len(proof.residue)} residues" if proof.residue else "no residue")
     return ", ".join(words)
 
 

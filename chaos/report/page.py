@@ -275,7 +275,7 @@ def _proof(data: Data) -> Markup | None:
             count(proof["seen"]),
             count(proof["hit"]),
             yes_no(proof["taken_back"]),
-            tag("ul", (tag("li", one) for one in residue)) if residue else "nothing",
+            _residue(residue),
             yes_no(exposure["exposed"]),
             _changes(proof),
         )
@@ -286,6 +286,12 @@ def _proof(data: Data) -> Markup | None:
         )  # fmt: skip
     table = tag("table", tag("thead", tag("tr", (tag("th", h) for h in head))), tag("tbody", rows))
     return tag("div", table, class_="wide proof") if rows else None
+
+
+def _residue(residue: list[str] | None) -> Any:
+    if residue is None:
+        return "not compared"
+    return tag("ul", (tag("li", one) for one in residue)) if residue else "nothing"
 
 
 def _changes(proof: Data) -> Any:

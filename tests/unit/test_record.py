@@ -1,6 +1,7 @@
 """A record survives its file, compressed or not; what is no record is refused in words."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -24,9 +25,12 @@ TRIAL = Trial(
     events=(Event(4, "kernel_events", "carrier.lost", element="a:1", detector="carrier"),),
     series=(Series("arrived_pps", "h1->h2", (1, 2), (3.0, 4.0)),),
     spans=(Span(3, 5, "outage"),),
+    disturbed=("calm was not calm: 3 packets lost",),
     findings=(Finding("well", "proof", "pass", trial=2),),
 )
-RECORD = Record({"name": "x"}, {"name": "f"}, 7, "pass", (), (), (TRIAL,), ("plan",), {"k": 1})
+RECORD = Record(
+    {"name": "x", "promise": "p"}, {"name": "f"}, 7, "pass", (), (), (TRIAL,), ("plan",), {"k": 1}
+)
 
 
 @pytest.mark.parametrize("name", ["record.json", "record.json.gz"])
@@ -48,15 +52,28 @@ def test_the_top_of_the_file_is_as_documented():
     assert data["trials"][0]["measures"][0]["value"] is None, "absent is null, never 0"
 
 
+def _bent(**values):
+    return json.dumps(records.to_json(RECORD) | values)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("{}", "a record of schema railbreak.record/1 expected, got None"),
         ('{"schema": "railbreak.record/9"}', "got 'railbreak.record/9'"),
         ("not json", "not a record"),
-        ('{"schema": "railbreak.record/1"}', "not a record"),
+        ('{"schema": "railbreak.record/1"}', "not a record .* 'experiment' is missing"),
+        ("[1, 2]", "a record is a JSON object, got a list of 2"),
+        ("null", "a record is a JSON object"),
+        (_bent(experiment={"name": "x"}), "experiment.promise: its experiment has no promise"),
+        (_bent(experiment=[1]), "not a record"),
+        (_bent(trials=[{"number": 1}]), "not a record"),
+        ("[" * 100_000, "not a record"),
     ],
-    ids=["no schema", "later schema", "no json", "fields missing"],
+    ids=[
+        *("no schema", "later schema", "no json", "fields missing", "a list", "null"),
+        *("no promise", "a list for a mapping", "half a trial", "too deep"),
+    ],
 )
 def test_what_is_no_record_is_refused(tmp_path, text, sentence):
     path = tmp_path / "record.json"
@@ -64,6 +81,36 @@ def test_what_is_no_record_is_refused(tmp_path, text, sentence):
 
     with pytest.raises(SpecError, match=sentence):
         records.read(path)
+
+
+@pytest.mark.parametrize("cut", [20, None], ids=["truncated", "flipped"])
+def test_a_damaged_archive_is_refused(tmp_path, cut):
+    path = tmp_path / "record.json.gz"
+    records.write(RECORD, path)
+    data = bytearray(path.read_bytes())
+    if cut is None:
+        data[40] ^= 0xFF
+    path.write_bytes(data[:cut])
+
+    with pytest.raises(SpecError, match="record.json.gz: "):
+        records.read(path)
+
+
+def test_residue_never_compared_is_told_from_none_found(tmp_path):
+    """null, an empty list and a sentence stay three different things."""
+    for residue in (None, (), ("leaf1: route 10.0.0.0/24 is missing",)):
+        made = replace(
+            RECORD, trials=(replace(TRIAL, proof=replace(TRIAL.proof, residue=residue)),)
+        )
+        records.write(made, tmp_path / "record.json")
+        assert records.read(tmp_path / "record.json") == made
+
+
+def test_a_record_from_before_a_field_was_added_is_read():
+    data = records.to_json(RECORD)
+    del data["trials"][0]["disturbed"]
+
+    assert records.from_json(data).trials[0].disturbed == ()
 
 
 def test_a_record_that_cannot_be_written_leaves_nothing(tmp_path):

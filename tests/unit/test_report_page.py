@@ -262,6 +262,15 @@ def test_residue_and_leftovers_stand_out(doubtful):
     assert [a for a in seen.having("bad") if a]
 
 
+def test_residue_never_compared_is_not_called_nothing(passed):
+    for trial in passed["trials"]:
+        trial["proof"]["residue"] = None
+    told = page(passed)
+
+    assert told.count("<td>not compared</td>") == len(passed["trials"])
+    assert "<td>nothing</td>" not in told
+
+
 def test_false_alarms_are_symptoms_after_the_sham(passed):
     sham = next(t for t in passed["trials"] if t["placebo"])
     windows = sham["windows"]
