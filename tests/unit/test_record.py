@@ -92,7 +92,7 @@ def test_a_damaged_archive_is_refused(tmp_path, cut):
         data[40] ^= 0xFF
     path.write_bytes(data[:cut])
 
-    with pytest.raises(SpecError, match="record.json.gz: "):
+    with pytest.raises(SpecError, match=r"record\.json\.gz: "):
         records.read(path)
 
 
