@@ -29,6 +29,7 @@ class Calm:
         window_ns: Start and end.
         load: How busy the machine was.
         trouble: Why it was not calm; empty when it was.
+        disturbed: What disturbed the attempts before this one.
     """
 
     before: snapshot.Snapshot
@@ -36,6 +37,7 @@ class Calm:
     window_ns: tuple[int, int]
     load: load.Load
     trouble: tuple[str, ...]
+    disturbed: tuple[str, ...] = ()
 
 
 async def be_calm(ground: Ground, rng: random.Random, number: int, *, placebo: bool) -> Calm:
@@ -44,12 +46,14 @@ async def be_calm(ground: Ground, rng: random.Random, number: int, *, placebo: b
     Nothing is broken yet, so trying again costs time alone: no trial is thrown away, and none is
     kept whose yardstick was bent.
     """
+    disturbed: list[str] = []
     for attempt in range(1, ATTEMPTS + 1):
         facts = {"name": "calm", "trial": number, "placebo": placebo, "attempt": attempt}
         ground.tell("phase.entered", facts)
-        calm = await _once(ground, rng)
+        calm = replace(await _once(ground, rng), disturbed=tuple(disturbed))
         if not calm.trouble:
             return calm
+        disturbed += calm.trouble
         ground.tell("calm.disturbed", {"trial": number, "sentences": calm.trouble})
     return calm
 
@@ -64,7 +68,7 @@ async def _once(ground: Ground, rng: random.Random) -> Calm:
     window = (started, now_ns())
     used = load.between(usage, load.read(namespaces.values()))
     events, doubts = _told(ground, window)
-    trouble = (*busy(ground, used), *ground.new(doubts), *alarms(events))
+    trouble = (*busy(ground, used), *dict.fromkeys(doubts), *alarms(events))
     return Calm(before, counted, window, used, trouble)
 
 

@@ -29,32 +29,64 @@ def expose(
         others = _others(ground, aims)
     except FabricError as error:
         return (), Exposure(False, f"calm was not calm: {error}")
-    if all(aimed.element.startswith("rank") for aimed in aims):
+    links = [aimed for aimed in aims if not of_rank(aimed)]
+    if not links:
         return aims, Exposure(None, f"{aims[0].element} belongs to the measured job", taken)
-    crossed = [aimed.crossing for aimed in aims if aimed.crossing is not None]
-    if not crossed:
-        avoided = ", ".join(aimed.element for aimed in aims)
-        crosses = "; ".join(taken) or "no link"
-        sentence = f"not exposed: the traffic avoids {avoided}; it takes {crosses}"
-        return aims, Exposure(False, sentence, taken)
-    now = ground.tracer.counters([crossing.link for crossing in crossed])
-    packets = {port.id: now[port].tx_packets - counted[port].tx_packets for port in now}
-    crossing = crossed[0]
-    sent = packets[crossing.link.port_of(crossing.source).id]
+    now = ground.tracer.counters(ground.driver.fabric.links)
+    packets = {port: now[port].tx_packets - counted[port].tx_packets for port in now}
+    told, met = [], True
+    for aimed in links:
+        one, sentence = _met(ground, aimed, paths, taken, packets)
+        met = met and one
+        told.append(sentence)
+    near = {
+        port.id: packets[port]
+        for aimed in links
+        for link in ground.driver.fabric.links
+        for port in link.ports
+        if port in packets and aimed.element in (link.id, port.node)
+    }
+    return aims, Exposure(met, "; ".join(told), taken, near, others)
+
+
+def _met(
+    ground: Ground,
+    aimed: Aimed,
+    paths: Sequence[Path],
+    taken: Sequence[str],
+    packets: Mapping[Port, int],
+) -> tuple[bool, str]:
+    """Whether the exposed traffic meets one fault, by path and by count; and the sentence."""
+    crossings = [crossing for path in paths for crossing in path]
+    crossing = next((c for c in crossings if meets(aimed, (c,))), None)
+    if crossing is None:
+        how = "; ".join(taken) or "no link"
+        other = next((c for c in crossings if c.link.id == aimed.element), None)
+        if other is not None:
+            how = f"it crosses {other} only, and the fault acts on what {other.target} sends"
+            return (
+                False,
+                f"not exposed: the traffic avoids that direction of {aimed.element}; {how}",
+            )
+        return False, f"not exposed: the traffic avoids {aimed.element}; it takes {how}"
+    sent = packets[crossing.link.port_of(crossing.source)]
     least = max(10, int(50 * ground.experiment.phases.calm.s))
     if sent < least:
-        sentence = (
+        return False, (
             f"not exposed: the path leads over {crossing}, but only {sent} packets went that way "
             f"in calm (at least {least} expected)"
         )
-        return aims, Exposure(False, sentence, taken, packets)
-    sentence = f"{sent} packets crossed {crossing} in calm"
-    return aims, Exposure(True, sentence, taken, packets, others)
+    return True, f"{sent} packets crossed {crossing} in calm"
+
+
+def of_rank(aimed: Aimed) -> bool:
+    """Whether the fault is a rank's, which belongs to the measured job itself."""
+    return hasattr(aimed.fault, "rank")
 
 
 def _others(ground: Ground, aims: Sequence[Aimed]) -> dict[str, bool]:
-    """Whether the traffic of every other probe meets a fault that is no rank's."""
-    links = [aimed for aimed in aims if not aimed.element.startswith("rank")]
+    """Whether the traffic of every other probe meets the faults that are no rank's."""
+    links = [aimed for aimed in aims if not of_rank(aimed)]
     found = {}
     for label, probe in ground.observer.probes.items():
         if links and label != ground.experiment.exposed and isinstance(probe, Traffic):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ class Ground:
         tracer: Looks up paths and counters.
         folder: The run's folder: journals.
         tell: Told of phases, hits and aims as they come.
-        known: Trouble of probes that was told of already.
         calm_foreign_percent: More than this share of the machine used by others spoils calm.
     """
 
@@ -40,10 +39,3 @@ class Ground:
     folder: Path
     tell: Tell
     calm_foreign_percent: float = CALM_FOREIGN_PERCENT
-    known: set[str] = field(default_factory=set)
-
-    def new(self, trouble: Iterable[str]) -> tuple[str, ...]:
-        """Trouble not told of before: what spoilt one trial does not spoil those after it."""
-        fresh = tuple(sentence for sentence in dict.fromkeys(trouble) if sentence not in self.known)
-        self.known.update(fresh)
-        return fresh

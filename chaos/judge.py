@@ -12,8 +12,9 @@ The rules (worst finding wins; nothing checked is inconclusive; a crashed judge 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from chaos import measures as compute
 from chaos.objectives import (
@@ -69,7 +70,7 @@ def judge_trial(trial: Trial) -> Trial:
         Finding(
             f"left behind: expected no trace, got {residue}", "residue", Verdict.FAIL, "", number
         )
-        for residue in trial.proof.residue
+        for residue in trial.proof.residue or ()
     ]
     if not found:
         what = "placebo: nothing was broken" if trial.placebo else _acted(trial.proof)
@@ -86,15 +87,27 @@ def _proofs(proof: Proof, number: int) -> list[Finding]:
     found = []
     if not proof.in_force:
         found.append(_doubt("in force", "the fault was not proved in force", number))
-    if proof.hit == 0:
-        met = "" if proof.seen is None else f" ({proof.seen} packets met it)"
-        found.append(_doubt("acted", f"the fault was in force but never acted{met}", number))
+    for fault in dict.fromkeys(change.get("fault") for change in proof.changes) or (None,):
+        found += _acted_not(proof, fault, number)
     if proof.taken_back is False:
         cures = "; ".join(str(c["cure"]) for c in proof.changes if c.get("cure"))
         sentence = f"still in force after healing; cure: {cures or 'railbreak undo --all'}"
         found.append(Finding(sentence, "taken back", Verdict.FAIL, "", number))
     found += [_doubt("timing", sentence, number) for sentence in proof.late]
     return found
+
+
+def _acted_not(proof: Proof, fault: Any, number: int) -> list[Finding]:
+    """A doubt when none of one fault's changes acted; what cannot be counted is no doubt."""
+    mine = [change for change in proof.changes if change.get("fault") == fault]
+    counts: list[Mapping[str, Any]] = [*mine] or [{"hit": proof.hit, "seen": proof.seen}]
+    hits = [int(c["hit"]) for c in counts if c.get("hit") is not None]
+    seen = [int(c["seen"]) for c in counts if c.get("seen") is not None]
+    if not hits or sum(hits) > 0:
+        return []
+    met = f" ({sum(seen)} packets met it)" if seen else ""
+    which = f" ({fault})" if fault and len({c.get("fault") for c in proof.changes}) > 1 else ""
+    return [_doubt("acted", f"the fault{which} was in force but never acted{met}", number)]
 
 
 def judge_run(
@@ -119,7 +132,7 @@ def judge_run(
 
 def _judged(objective: Objective, real: Sequence[Trial], trials: Sequence[Trial]) -> Finding:
     if isinstance(objective, FalseAlarms):
-        return _false_alarms(objective, [trial for trial in trials if trial.placebo])
+        return _false_alarms(objective, trials)
     if not real:
         sham = [trial for trial in trials if trial.placebo and trial.verdict == Verdict.PASS]
         if isinstance(objective, Bound) and sham and all(t.placebo for t in trials):
@@ -228,7 +241,8 @@ def _named(objective: Named, trials: Sequence[Trial]) -> Finding:
 
 
 def _false_alarms(objective: FalseAlarms, trials: Sequence[Trial]) -> Finding:
-    usable = [t for t in trials if t.windows is not None and t.verdict == Verdict.PASS]
+    placebos = [trial for trial in trials if trial.placebo]
+    usable = [t for t in placebos if t.windows is not None and t.verdict == Verdict.PASS]
     if not usable:
         return _finding(objective, Verdict.INCONCLUSIVE, "no placebo trial that counts")
     raised = [e for t in usable if t.windows for e in compute.alarms(t.events, t.windows)]
@@ -237,4 +251,6 @@ def _false_alarms(objective: FalseAlarms, trials: Sequence[Trial]) -> Finding:
     bound = 100 * compute.failure_bound(len(usable))
     got = f"{len(raised)} in {len(usable)} placebo trials"
     got += f" ({', '.join(who)})" if who else f" (true rate below {bound:.1f} % at 95 %)"
+    again = sum(bool(t.disturbed) for t in trials)
+    got += f"; {again} calm phases were disturbed and repeated" if again else ""
     return _finding(objective, verdict, got)

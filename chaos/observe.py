@@ -20,7 +20,8 @@ from chaos.errors import BlockedError
 from chaos.registry import Probe, Program
 
 Records = dict[str, list[dict[str, Any]]]
-#: Kinds of records that stay true, whatever the trial: who runs where, what was learned.
+#: Kinds of records that stay true, whatever the trial: who runs where, what was learned. A probe
+#: whose programs have others names them in its own `lasting`.
 LASTING = frozenset(
     {
         *("ready", "hello", "clock", "process", "sock", "group", "phase", "baseline"),
@@ -149,8 +150,9 @@ class Observer:
         down with each. `LOOK_BACK_NS` before the time is kept for detectors that look back.
         """
         first = start_ns - LOOK_BACK_NS
+        lasting = getattr(self.probes[label], "lasting", LASTING)
         return {
-            name: [r for r in records if r.get("t", first) >= first or r.get("ev") in LASTING]
+            name: [r for r in records if r.get("t", first) >= first or r.get("ev") in lasting]
             for name, records in self.records(label).items()
         }
 

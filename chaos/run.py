@@ -17,13 +17,13 @@ import structlog
 from chaos import comparability, plan
 from chaos import record as records
 from chaos.driver import Driver
-from chaos.errors import BlockedError, RailbreakError, SpecError
+from chaos.errors import BlockedError, LeftoverError, RailbreakError, SpecError
 from chaos.experiment import Experiment
 from chaos.ground import CALM_FOREIGN_PERCENT, Ground
-from chaos.judge import judge_run, judge_trial
+from chaos.judge import Verdict, judge_run, judge_trial, worst
 from chaos.observe import Observer
 from chaos.path import Tracer
-from chaos.record import Record, Trial
+from chaos.record import Finding, Record, Trial
 from chaos.trial import run_trial
 
 Tell = Callable[[str, Mapping[str, Any]], None]
@@ -123,6 +123,8 @@ async def _run(
     ground = Ground(experiment, driver, observer, tracer, folder, told, calm_foreign_percent)
     trials: list[Trial] = []
     try:
+        for probe in experiment.probes.values():
+            getattr(probe, "available", lambda: None)()
         await be_sound(driver)
         told("phase.entered", {"name": "probes", "trial": 0})
         await observer.start()
@@ -132,6 +134,7 @@ async def _run(
             trials.append(judge_trial(trial))
             _keep(folder, replace(made, trials=tuple(trials)), driver)
             told("trial.judged", {"number": slot.number, "verdict": trials[-1].verdict})
+            be_whole(trials[-1])
     except RailbreakError as error:
         log.error("run.broken_off", error=str(error))
         _keep(folder, finish(made, experiment, trials), driver)
@@ -176,9 +179,26 @@ def _job_over(observer: Observer, label: str) -> bool:
 def finish(made: Record, experiment: Experiment, trials: Sequence[Trial]) -> Record:
     """The record with every trial and the judgement over all of them."""
     findings, combined, verdict = judge_run(experiment.objectives, trials)
+    planned = int(made.experiment["trials"]) + int(made.experiment["placebos"] or 0)
+    if len(trials) < planned:
+        sentence = f"broken off after {len(trials)} of {planned} trials"
+        findings = (Finding(sentence, "completeness", Verdict.INCONCLUSIVE), *findings)
+        verdict = worst((verdict, Verdict.INCONCLUSIVE))
     return replace(
         made, trials=tuple(trials), findings=findings, measures=combined, verdict=verdict.value
     )
+
+
+def be_whole(trial: Trial) -> None:
+    """Return when the trial left nothing in force: no further trial starts on a faulted fabric.
+
+    Raises:
+        LeftoverError: something is still in force; the message prints the cure.
+    """
+    if trial.proof.taken_back is False:
+        left = [c for c in trial.proof.changes if not c["taken_back"]]
+        cures = "\n".join(f"  {c['text']}: {c['cure'] or 'railbreak undo --all'}" for c in left)
+        raise LeftoverError(f"trial {trial.number}: still in force after healing; cure:\n{cures}")
 
 
 def rejudge(made: Record, experiment: Experiment) -> Record:

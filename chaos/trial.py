@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from chaos import load, measures, snapshot
 from chaos.aim import Aimed
@@ -48,7 +49,7 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
     """
     rng = random.Random(seed)
     calm, aims, exposure = await _stand(ground, rng, number, placebo=placebo)
-    trial = Trial(number=number, placebo=placebo, seed=seed, load=asdict(calm.load))
+    trial = Trial(number, placebo, seed, load=asdict(calm.load), disturbed=calm.disturbed)
     if calm.trouble:
         return replace(trial, trouble=calm.trouble)
     trial = replace(
@@ -96,13 +97,15 @@ async def _stand(
     """
     for attempt in range(RESTARTS + 1):
         calm = await be_calm(ground, rng, number, placebo=placebo)
+        if calm.trouble:
+            return calm, (), Exposure()
         aims, exposure = expose(ground, calm.counted, placebo)
         avoiding = [
             label
             for label, crosses in exposure.others.items()
             if not crosses and judged(ground.experiment, label)
         ]
-        if calm.trouble or not avoiding or attempt == RESTARTS:
+        if not avoiding or attempt == RESTARTS:
             break
         for label in avoiding:
             facts = {"label": label, "trial": number, "element": aims[0].element}
@@ -128,8 +131,8 @@ async def _storm(
             changes = place_processes(
                 aimed.fault.changes(ground.driver.fabric), ground.observer.homes
             )
-            hands = await _arm(ground, f"{number}-{at}", changes)
-            armed.append((hands, aimed.fault.schedule(storm, rng)))
+            spans = aimed.fault.schedule(storm, rng)
+            armed.append((await _arm(ground, f"{number}-{at}", changes), spans))
         start_ns = now_ns() + LEAD_NS
         proofs = await asyncio.gather(
             *(_in_force(ground, hands, start_ns, spans) for hands, spans in armed)
@@ -142,7 +145,8 @@ async def _storm(
     never = Moment(start_ns, start_ns)
     event = min(events, key=lambda moment: moment.earliest_ns, default=never)
     heal = max(heals, key=lambda moment: moment.latest_ns, default=Moment(now_ns(), now_ns()))
-    return _proof(proofs, [s for _, spans in armed for s in spans]), event, heal
+    faults = [as_text(aimed.fault) for aimed in aims]
+    return _proof(faults, proofs, [s for _, spans in armed for s in spans]), event, heal
 
 
 async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Hands:
@@ -201,9 +205,10 @@ def _too_late(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Iterato
             yield f"{action.kind} of change {action.change} came {late / 1e6:.3g} ms late"
 
 
-def _proof(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Proof:
+def _proof(faults: Sequence[str], proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Proof:
     each = [
         {
+            "fault": fault,
             "text": one.change.describe(),
             "place": str(one.change.place),
             "in_force": one.in_force,
@@ -212,7 +217,7 @@ def _proof(proofs: Sequence[HandsProof], spans: Sequence[InForce]) -> Proof:
             "taken_back": one.taken_back,
             "cure": one.leftover,
         }
-        for done in proofs
+        for fault, done in zip(faults, proofs, strict=True)
         for one in done.changes
     ]
     hits = [one.hit for done in proofs for one in done.changes if one.hit is not None]
@@ -247,8 +252,9 @@ def _read(ground: Ground, trial: Trial) -> Trial:
         avoided = trial.exposure.others.get(label) is False
         numbers += [_labelled(label, _unmet(m, trial) if avoided else m) for m in made]
         readings.append(got)
-        trouble += [*ground.observer.trouble(label), *ground.new(got.trouble)]
-        detectors |= set() if avoided else set(getattr(probe, "detectors", ()))
+        trouble += [*ground.observer.trouble(label), *got.trouble]
+        if not avoided and listens(probe, trial.truth):
+            detectors |= set(getattr(probe, "detectors", ()))
     events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
     trouble += alarms([e for e in events if e.at_ns < windows.event.earliest_ns])
     numbers += measures.detection(events, windows, detectors)
@@ -262,6 +268,14 @@ def _read(ground: Ground, trial: Trial) -> Trial:
         trouble=tuple(dict.fromkeys(trouble)),
         extra={r.probe: dict(r.extra) for r in readings},
     )
+
+
+def listens(probe: Any, truth: Sequence[str]) -> bool:
+    """Whether a probe that was told to watch some nodes watches any that the fault touches."""
+    nodes = set(getattr(probe, "nodes", ()) if not callable(getattr(probe, "nodes", ())) else ())
+    touched = {name.partition(":")[0] for name in truth}
+    touched |= {end.partition(":")[0] for name in truth for end in name.split("--")}
+    return not nodes or not truth or bool(nodes & touched)
 
 
 def _unmet(measure: Measure, trial: Trial) -> Measure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ from chaos.timeline import now_ns
 from chaos.trial import LEAD_NS, place_processes
 from chaos.units import Duration
 
+TRAFFIC_WORDS = ("in-use", "near", "far")
+
 
 @app.command(rich_help_panel="Break")
 def inject(
@@ -42,8 +45,8 @@ def inject(
 ) -> None:
     """Put one fault on a running fabric for a stated time; show its hits; heal.
 
-    It heals at the end, on Ctrl-C, and when this process dies. Example:
-    [bold]railbreak inject clos-2x4x8 packet_loss link=leaf1:eth1--spine1:eth1 share=10%
+    It heals at the end, on Ctrl-C, and when this process dies. Exit status 8 when something is
+    still in force, or the fabric is not as it was before. Example: [bold]railbreak inject clos-2x4x8 packet_loss link=leaf1:eth1--spine1:eth1 share=10%
     roce=true --for 5s[/]
     """
     load_registry()
@@ -51,9 +54,31 @@ def inject(
     if length.ns == 0:
         raise SpecError("--for must be above 0")
     made = build(FAULTS, "fault", fault, fields_from(FAULTS.get(fault), values or []))
+    _refuse_traffic_words(made)
     said = drive(_inject(pick(fabric), made, length, seed, quiet=json))
     if json:
         print_json(said)
+    if said["leftovers"]:
+        raise LeftoverError("\n".join(said["leftovers"]))
+    if said["residue"]:
+        raise LeftoverError(
+            "the fault is gone, but the fabric is not as it was before it:\n"
+            + "\n".join(f"  {one}" for one in said["residue"])
+            + "\nrailbreak down and railbreak up make it anew"
+        )
+
+
+def _refuse_traffic_words(fault: Any) -> None:
+    """Refuse words that only measured traffic can settle; `inject` measures none."""
+    for item in fields(fault):
+        value = str(getattr(fault, item.name))
+        if value.split(" ")[0] in TRAFFIC_WORDS:
+            right = "both, or the node at that end" if item.name == "end" else "it by its name"
+            raise SpecError(
+                f"{value!r} says where measured traffic goes, and inject measures none; give "
+                f"{right} (see railbreak show)",
+                field=item.name,
+            )
 
 
 async def _inject(
@@ -80,14 +105,12 @@ async def _inject(
         proof = await hands.heal()
         await hands.close()
     residue = await snapshot.settle(driver.namespaces(), before, deadline_s=20.0)
-    left = proof.leftovers
     if not quiet:
         out.print(_table(changes, dict(enumerate(proof.changes))))
-        out.print("[green]healed[/]" if not left else "[red]not healed[/]")
-    for sentence in residue:
-        err.print(f"left behind: {sentence}", style="red")
-    if left:
-        raise LeftoverError("\n".join(left))
+        if not proof.leftovers and not residue:
+            out.print("[green]healed[/]: nothing is left of it")
+    for sentence in (*proof.late, *proof.trouble):
+        err.print(sentence, style="yellow", markup=False)
     return {
         "fault": as_text(aimed.fault),
         "in_force": proof.in_force,
@@ -95,7 +118,10 @@ async def _inject(
             {"text": change.describe(), "seen": c.seen, "hit": c.hit, "taken_back": c.taken_back}
             for change, c in zip(changes, proof.changes, strict=True)
         ],
+        "leftovers": list(proof.leftovers),
         "residue": list(residue),
+        "late": list(proof.late),
+        "trouble": list(proof.trouble),
     }
 
 
@@ -131,12 +157,7 @@ def _count(value: int | None) -> str:
 def status(json: Json = False) -> None:
     """Say what is up and what is in force, anywhere on this machine. Changes nothing."""
     running = NetnsDriver.running()
-    standing = [
-        (path, one)
-        for path in recover.journals()
-        for one in recover.in_force([path])
-        if one.in_force is not False
-    ]
+    standing = [one for one in recover.in_force() if one.in_force is not False]
     if json:
         print_json(
             {
@@ -144,39 +165,21 @@ def status(json: Json = False) -> None:
                     {"instance": r.instance, "fabric": r.fabric, "alive": r.alive, "stale": r.stale}
                     for r in running
                 ],
-                "in_force": [_status_json(path, one) for path, one in standing],
+                "in_force": [recover.as_json(one) for one in standing],
             }
         )
     else:
         for one in running:
             owner = "  [yellow](its owner died; railbreak down --all)[/]" if one.stale else ""
             out.print(f"up        {one.instance}  ({one.fabric}, {one.age_s:.0f} s){owner}")
-        for path, item in standing:
+        for item in standing:
             out.print("[red]in force[/]  ", end="")
-            out.print(_status_sentence(path, item), markup=False)
+            out.print(recover.sentence(item), markup=False)
         if not running:
             out.print("no fabric is up")
         if not standing:
             out.print("[green]clean[/]: no fault is in force")
-    raise typer.Exit(8 if any(not one.held for _, one in standing) else 0)
-
-
-def _status_json(path: Path, one: recover.Status) -> dict[str, Any]:
-    return {
-        "change": one.entry.change.describe(),
-        "journal": str(path),
-        "in_force": one.in_force,
-        "held": one.held,
-        "reason": one.reason,
-        "cure": one.entry.cure,
-    }
-
-
-def _status_sentence(path: Path, one: recover.Status) -> str:
-    held = "held by a living injector, which heals" if one.held else "held by nobody"
-    sure = "" if one.in_force else f" (cannot be told: {one.reason})"
-    cure = "" if one.held else f"; cure: railbreak undo {path}"
-    return f"{one.entry.change.describe()}: {held}{sure}{cure}"
+    raise typer.Exit(8 if any(not one.held for one in standing) else 0)
 
 
 Journal = Annotated[
@@ -194,12 +197,10 @@ def undo(
         raise SpecError("name journals, or give --all")
     done = recover.undo(journals or recover.journals())
     for one in done:
-        style = "red" if one.outcome == "leftover" else "green"
-        out.print(f"[{style}]{one.outcome.replace('_', ' ')}[/]  ", end="")
-        out.print(f"{one.entry.change.describe()}: {one.reason}", markup=False)
+        out.print(recover.told(one), style="red" if one.leftover else "green", markup=False)
     if not done:
         out.print("[green]clean[/]: nothing was in force")
-    left = [one for one in done if one.outcome == "leftover"]
+    left = [one for one in done if one.leftover]
     if left:
         cures = "\n".join(f"  {one.cure}" for one in left)
         raise LeftoverError(f"{len(left)} changes could not be taken back; cure:\n{cures}")
@@ -211,12 +212,12 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Give up on taking back what a journal says is in force; says what it leaves as it is."""
+    left = [one for one in recover.in_force(journals) if one.in_force is not False]
+    for item in left:
+        err.print("will be left as it is: ", style="yellow", end="")
+        err.print(f"{item.entry.change.describe()}; cure: {item.entry.cure}", markup=False)
+    if left and not yes:
+        typer.confirm(f"Forget {len(left)} changes?", abort=True)
     for journal in journals:
-        left = [one for one in recover.in_force([journal]) if one.in_force is not False]
-        for item in left:
-            err.print("will be left as it is: ", style="yellow", end="")
-            err.print(f"{item.entry.change.describe()}; cure: {item.entry.cure}", markup=False)
-        if left and not yes:
-            typer.confirm(f"Forget {len(left)} changes of {journal}?", abort=True)
         recover.forget(journal)
         out.print(f"forgotten: {journal}")

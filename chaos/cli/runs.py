@@ -6,7 +6,10 @@ import importlib.util
 import shlex
 import sys
 from dataclasses import replace
+from errno import EISDIR
+from os import strerror
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 import typer
@@ -150,6 +153,8 @@ def _run(
 ) -> int:
     fabric = topology.load(chosen.fabric)
     chosen.check(fabric)
+    for option, path in (("--json", json), ("--junit", junit_file)):
+        _writable(option, path)
     folder = make_folder(runs, chosen.name)
     made = drive(_measured(chosen, fabric, folder, on, calm_load))
     written = _write(made, folder)
@@ -161,6 +166,21 @@ def _run(
     out.print(f"report  {written}", style="dim")
     out.print(f"repeat  {shlex.join(['railbreak', *sys.argv[1:]])}", style="dim")
     return STATUS[Verdict(made.verdict)]
+
+
+def _writable(option: str, path: Path | None) -> None:
+    """Refuse before the run what could not be written after it."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, strerror(EISDIR))
+        if path.exists():
+            path.open("ab").close()
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SpecError(f"{option} {path} cannot be written: {error.strerror}") from None
 
 
 async def _measured(

@@ -112,6 +112,16 @@ def test_a_flow_that_avoids_the_link(trial, pair):
     assert record.trials[0].proof.in_force is None, "nothing was broken"
 
 
+def test_a_fault_in_the_direction_that_the_flow_does_not_take(trial):
+    """What the far end sends is lost; the flow only goes forth: in force it would cost nothing."""
+    record = trial(experiment("packet_loss: {link: in-use host--router, end: far, share: 100 %}"))
+
+    assert record.verdict == "inconclusive", sentences(record)
+    assert "not exposed: the traffic avoids that direction" in sentences(record)
+    assert "it crosses host1->router1" in sentences(record)
+    assert "the fault acts on what router1 sends" in sentences(record)
+
+
 def gateway(address):
     """The other address of a host's /31."""
     head, _, last = address.rpartition(".")

@@ -8,6 +8,7 @@ from chaos.aim import Aimed
 from chaos.experiment import loads
 from chaos.expose import judged, meets, of_impact
 from chaos.fabric import Crossing, Link, Port
+from chaos.trial import listens
 
 UP = Link(Port("leaf1", "eth1"), Port("spine1", "eth1"))
 DOWN = Link(Port("leaf2", "eth1"), Port("spine1", "eth2"))
@@ -82,3 +83,22 @@ def test_an_objective_rests_on_a_probe(objective, rests):
     )
 
     assert judged(experiment, "collective") is rests
+
+
+@dataclass(frozen=True)
+class Ears:
+    nodes: tuple = ()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "truth", "hears"),
+    [
+        ((), ("leaf1:eth1--spine1:eth1",), True),
+        (("leaf1",), ("leaf1:eth1--spine1:eth1", "leaf1:eth1"), True),
+        (("host1",), ("leaf1:eth1--spine1:eth1", "leaf1:eth1"), False),
+        (("spine1",), ("spine1",), True),
+    ],
+    ids=["all nodes", "an end", "elsewhere", "the node"],
+)
+def test_a_detector_that_looks_elsewhere_is_deaf_not_silent(nodes, truth, hears):
+    assert listens(Ears(nodes), truth) is hears

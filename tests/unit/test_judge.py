@@ -220,3 +220,24 @@ def test_false_alarms_are_counted_in_placebo_trials_only():
         "got 1 in 2 placebo trials (bfd on leaf1:eth1)",
     )
     assert verdict_of(FalseAlarms(0), of(events=(alarm,)))[0] == "inconclusive"
+
+
+def test_each_of_two_faults_must_have_acted():
+    """A rule that matches nothing hides behind no other fault's hits."""
+    acted = {"fault": "a", "hit": 9, "seen": 9, "cure": ""}
+    idle = {"fault": "b", "hit": 0, "seen": 4, "cure": ""}
+    trial = of(proof=replace(GOOD, hit=9, changes=(acted, idle)))
+
+    assert trial.verdict == "inconclusive"
+    assert trial.findings[0].sentence == (
+        "the fault (b) was in force but never acted (4 packets met it)"
+    )
+    assert of(proof=replace(GOOD, changes=(acted, {**idle, "hit": 1}))).verdict == "pass"
+
+
+def test_disturbed_calms_stand_beside_the_false_alarms():
+    quiet = judge_trial(replace(PLACEBO, disturbed=("calm was not calm: bfd on leaf1:eth1",)))
+
+    assert verdict_of(FalseAlarms(0), quiet)[1].endswith(
+        "; 1 calm phases were disturbed and repeated"
+    )

@@ -5,8 +5,12 @@ import asyncio
 import pytest
 
 from chaos.driver import Audit
-from chaos.errors import BlockedError
-from chaos.run import be_sound, make_folder
+from chaos.errors import BlockedError, LeftoverError
+from chaos.experiment import loads
+from chaos.judge import judge_trial
+from chaos.record import Proof, Record, Trial
+from chaos.run import be_sound, be_whole, describe, finish, make_folder
+from chaos.timeline import Measure, Moment, Windows
 
 
 class Fabric:
@@ -51,3 +55,41 @@ def test_a_run_folder_that_cannot_be_made_blocks(tmp_path):
 
     with pytest.raises(BlockedError, match="cannot be made: Not a directory"):
         make_folder(tmp_path / "file", "x")
+
+
+def test_a_run_that_was_broken_off_is_no_pass():
+    """Two good trials of three planned: the promise was not tried as often as it said."""
+    experiment = loads(TEXT)
+    made = Record(describe(experiment), {}, 1)
+    trials = [judge_trial(placebo(number)) for number in (1, 2, 3)]
+
+    assert finish(made, experiment, trials).verdict == "pass"
+    broken = finish(made, experiment, trials[:2])
+    assert (broken.verdict, broken.findings[0].sentence) == (
+        "inconclusive",
+        "broken off after 2 of 3 trials",
+    )
+
+
+def test_no_further_trial_starts_on_a_faulted_fabric():
+    change = {"text": "leaf1:eth1: admin down", "taken_back": False, "cure": "ip link set eth1 up"}
+    left = Trial(3, False, 1, proof=Proof(True, 1, 1, False, changes=(change,)))
+
+    with pytest.raises(LeftoverError, match=r"trial 3: still in force.*\n.*ip link set eth1 up"):
+        be_whole(left)
+    be_whole(placebo(1))
+
+
+TEXT = """
+promise: p
+fabric: pair
+probes:
+  flow: {source: host1, target: host2}
+trials: 3
+objectives: [{measure: flow_lost_packets, at_most: 0}]
+"""
+
+
+def placebo(number):
+    windows = Windows((0, 1), Moment(2, 2), Moment(3, 3), 4, placebo=True)
+    return Trial(number, True, 1, windows=windows, measures=(Measure("flow_lost_packets", 0.0),))
