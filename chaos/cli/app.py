@@ -19,8 +19,8 @@ app = typer.Typer(
     epilog=(
         "Exit status: 0 pass, 1 fail, 2 inconclusive; 3 wrong spec or command line, 4 capability "
         "missing, 5 fabric trouble, 6 blocked before the fault, 7 fault not in force, "
-        "8 [bold]still in force or left behind[/] (see railbreak undo), 130 interrupted or answered "
-        "with no."
+        "8 [bold]still in force or left behind[/] (see railbreak undo), 130 interrupted, "
+        "or answered with no."
     ),
 )
 out = Console(soft_wrap=True, highlight=False)

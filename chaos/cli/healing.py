@@ -46,7 +46,8 @@ def inject(
     """Put one fault on a running fabric for a stated time; show its hits; heal.
 
     It heals at the end, on Ctrl-C, and when this process dies. Exit status 8 when something is
-    still in force, or the fabric is not as it was before. Example: [bold]railbreak inject clos-2x4x8 packet_loss link=leaf1:eth1--spine1:eth1 share=10%
+    still in force, or the fabric is not as it was before. Example:
+    [bold]railbreak inject clos-2x4x8 packet_loss link=leaf1:eth1--spine1:eth1 share=10%
     roce=true --for 5s[/]
     """
     load_registry()

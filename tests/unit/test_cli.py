@@ -1,13 +1,21 @@
 """The command line refuses in one sentence, with its own exit status, and never a traceback."""
 
+import io
 import json
+import os
+import signal
+import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
+from chaos.change import Place, ProcessSignal, Where
 from chaos.cli import main
 from chaos.cli.words import fields_from
 from chaos.errors import SpecError
+from chaos.journal import Journal, open_changes
+from chaos.native import process_state
 from chaos.registry import FAULTS
 from chaos.registry import load as load_registry
 
@@ -54,6 +62,15 @@ def railbreak(monkeypatch, capsys, tmp_path):
         (["inject", "pair", "link_down", "link=a", "--for", "0s"], 3, "--for must be above 0"),
         (["inject", "pair", "rank_stop", "rank=two"], 3, "a whole number expected, got 'two'"),
         (["inject", "pair", "link_down", "link=host1--router1"], 5, "railbreak up pair"),
+        (
+            ["inject", "pair", "link_down", "link=a", "end=near"],
+            3,
+            "end: 'near' says where measured",
+        ),
+        (["inject", "pair", "link_down", "link=in-use"], 3, "link: 'in-use' says where measured"),
+        (["inject", "pair", "node_down", "node=in-use spine"], 3, "give it by its name"),
+        (["run", "placebo", "--json", "no/such/r.json"], 3, "--json no/such/r.json cannot be writ"),
+        (["run", "placebo", "--junit", "."], 3, "--junit . cannot be written: Is a directory"),
         (["report", "no-such-run"], 3, "no run 'no-such-run'"),
         (["undo"], 3, "name journals, or give --all"),
         (["undo", "nothing.jsonl"], 3, "nothing.jsonl"),
@@ -117,3 +134,99 @@ def test_words_are_typed_by_the_fault_itself():
     }
     with pytest.raises(SpecError, match="true or false expected, got 'maybe'"):
         fields_from(FAULTS["packet_loss"], ["roce=maybe"])
+
+
+@pytest.fixture
+def stopped(railbreak, tmp_path):
+    """A journal of a stopped process that nobody holds any more, and the process."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    where = Where(pid=process.pid, started=process_state(process.pid)[1])
+    journal = Journal(tmp_path / "state" / "lab" / "journal.jsonl")
+    change = ProcessSignal(Place("host1", process="rank0"), "STOP")
+    cure = f"kill -CONT {process.pid}"
+    journal.intended("1", change, where, saved={}, cure=cure, owner=(process.pid, 1))
+    journal.note("in_force", "1")
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    yield journal.path
+    journal.close()
+    process.kill()
+    process.communicate()
+
+
+ENDINGS = [
+    pytest.param({"side_effect": KeyboardInterrupt}, id="unwound"),
+    pytest.param({"return_value": 130}, id="as a status"),
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_interrupt_is_told_after_a_look_at_the_machine(railbreak, monkeypatch, ending):
+    monkeypatch.setattr("chaos.cli.app.app", Mock(**ending))
+
+    assert railbreak("run") == (130, "", "interrupted; nothing is left in force\n")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_interrupt_that_left_something_names_it_with_its_cure(
+    railbreak, monkeypatch, stopped, ending
+):
+    monkeypatch.setattr("chaos.cli.app.app", Mock(**ending))
+    status, _, err = railbreak("run")
+
+    assert status == 8
+    assert "STILL IN FORCE: host1/rank0: SIGSTOP" in err
+    assert "cure: kill -CONT" in err
+    assert "nothing is left" not in err
+
+
+def test_an_interrupt_with_an_unreadable_journal_claims_nothing(railbreak, monkeypatch, stopped):
+    stopped.write_text("no journal\n" * 2)
+    monkeypatch.setattr("chaos.cli.app.app", Mock(side_effect=KeyboardInterrupt))
+    status, _, err = railbreak("run")
+
+    assert status == 8
+    assert "cannot be told" in err
+
+
+def test_no_is_no_and_nothing_is_forgotten(railbreak, monkeypatch, stopped):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    status, out, err = railbreak("forget", str(stopped))
+
+    assert (status, "forgotten" in out, "interrupted" in err) == (130, False, False)
+    assert "nothing was changed" in err
+    assert len(open_changes(stopped)) == 1
+
+
+def test_status_and_undo_tell_the_same_story(railbreak, stopped):
+    """What `status` says is in force, with its cure, `undo` takes back."""
+    status, out, _ = railbreak("status", "--json")
+    (found,) = json.loads(out)["in_force"]
+
+    assert (status, found["text"], found["held"]) == (8, "host1/rank0: SIGSTOP", False)
+    assert found["cure"].startswith("kill -CONT")
+    assert f"railbreak undo {stopped}" in railbreak("status")[1]
+    assert "taken back: host1/rank0: SIGSTOP" in railbreak("undo", str(stopped))[1]
+    assert railbreak("status")[0] == 0
+
+
+SAID = {"fault": "link_down", "leftovers": [], "residue": [], "late": [], "trouble": []}
+
+
+@pytest.mark.parametrize(
+    ("left", "status", "sentence"),
+    [
+        ({}, 0, ""),
+        ({"residue": ["leaf1: route 10.0.0.0/24 is missing"]}, 8, "route 10.0.0.0/24 is missing"),
+        ({"leftovers": ["leaf1:eth1: still in force; cure: ip link"]}, 8, "cure: ip link"),
+    ],
+    ids=["clean", "residue", "leftover"],
+)
+def test_inject_ends_with_what_it_left(railbreak, monkeypatch, left, status, sentence):
+    """And standard output is JSON all the same."""
+    monkeypatch.setattr("chaos.cli.healing.pick", lambda name: "lab")
+    monkeypatch.setattr("chaos.cli.healing.drive", lambda work: work.close() or SAID | left)
+    code, out, err = railbreak("inject", "lab", "link_down", "link=a--b", "--json")
+
+    assert (code, sentence in err) == (status, True), err
+    assert json.loads(out) == SAID | left
