@@ -21,10 +21,15 @@ from chaos.netns import inside
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 KILLS = int(os.environ.get("RAILBREAK_KILLS", "5"))
+FAULTS = (
+    "link_flap: {link: in-use host--router, mode: carrier, frequency: 4 Hz, count: 8}",
+    "packet_loss: {link: in-use host--router, end: near, share: 100 %}",
+    "link_down: {link: in-use host--router, mode: admin, end: near}",
+)
 EXPERIMENT = """
 promise: Killed in the middle.
 fabric: pair
-fault: {link_flap: {link: in-use host--router, mode: carrier, frequency: 4 Hz, count: 8}}
+fault: {FAULT}
 probes:
   flow: {source: host1, target: host2, rate: 500 pps}
 phases: {calm: 500 ms, storm: 2500 ms, after: 500 ms}
@@ -33,7 +38,7 @@ placebos: 0
 objectives:
   - {measure: flow_lost_packets, at_most: 100000, because: always true}
 """
-CALM = EXPERIMENT.replace("fault: {link_flap", "# {link_flap").replace("placebos: 0", "")
+CALM = EXPERIMENT.replace("fault: {FAULT}", "").replace("placebos: 0", "")
 
 
 def railbreak(*words, check=True, **more):
@@ -53,7 +58,9 @@ def home(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("RAILBREAK_STATE", state)
     patch.chdir(folder)
-    (folder / "storm.yaml").write_text(EXPERIMENT)
+    for number, fault in enumerate(FAULTS):
+        text = EXPERIMENT.replace("{FAULT}", f"{{{fault}}}")
+        (folder / f"storm{number}.yaml").write_text(text)
     (folder / "calm.yaml").write_text(CALM)
     railbreak("up", "pair")
     yield folder
@@ -63,17 +70,17 @@ def home(tmp_path_factory):
         os.rmdir(state)
 
 
-def begin():
-    """`railbreak run` in a session of its own, until its storm begins."""
+def begin(number=0, phase=b"storm"):
+    """`railbreak run` of one of the faults, in a session of its own, until a phase begins."""
     argv = [sys.executable, "-c", "from chaos.cli import main; main()"]
-    words = ["run", "storm.yaml", "--on", "pair", "--calm-load", "100%"]
+    words = ["run", f"storm{number}.yaml", "--on", "pair", "--calm-load", "100%"]
     process = subprocess.Popen(
         [*argv, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     for line in process.stdout:
-        if b"storm" in line:
+        if line.rstrip().endswith(phase):
             return process
-    raise AssertionError("the run ended before its storm")
+    raise AssertionError(f"the run ended before its {phase.decode()}")
 
 
 def injector_of(pid):
@@ -118,12 +125,17 @@ def nothing_in_force():
 
 @pytest.mark.parametrize("moment", range(KILLS))
 def test_the_controller_is_killed(home, moment, record_property):
-    """SIGKILL at a random moment of the storm: the injector heals, and status is clean."""
-    process = begin()
-    time.sleep(random.Random(moment).uniform(0, 2.4))  # the moment is what is tested
+    """SIGKILL at a random moment of a run: within a second it is healed, and status is clean.
+
+    Every third moment is counted from the calm, so that arming, healing and after are met too.
+    """
+    number, from_calm = moment % len(FAULTS), moment % 3 == 2
+    process = begin(number, b"calm" if from_calm else b"storm")
+    longest = 5.0 if from_calm else 2.4
+    time.sleep(random.Random(moment).uniform(0, longest))  # the moment is what is tested
     os.kill(process.pid, signal.SIGKILL)
     killed = time.monotonic()
-    wait_until(lambda: carriers() and nothing_in_force(), "the injector's heal", 5.0)
+    wait_until(lambda: carriers() and nothing_in_force(), "the injector's heal", 1.0)
     healed_s = time.monotonic() - killed
     end(process)
 
@@ -135,7 +147,7 @@ def test_the_controller_is_killed(home, moment, record_property):
 @pytest.mark.parametrize("moment", range(max(2, KILLS // 5)))
 def test_controller_and_injector_are_killed_together(home, moment):
     """Nobody is left to heal: `undo --all` reads the journal and does."""
-    process = begin()
+    process = begin(moment % len(FAULTS))
     time.sleep(random.Random(1000 + moment).uniform(0, 2.4))  # the moment is what is tested
     injectors = injector_of(process.pid)
     assert injectors, "the storm has an injector"
