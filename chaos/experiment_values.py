@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from chaos.document import Document, join
 from chaos.errors import SpecError, near
+from chaos.experiment_fit import fits, fits_storm
 from chaos.fabric import Fabric
 from chaos.fields import convert
 from chaos.objectives import (
@@ -26,7 +27,7 @@ from chaos.units import Duration
 
 #: Measures that every trial has, whatever its probes.
 EVERY_TRIAL = ("detection_first_ms", "localisation_ms", "localisation_right_percent")
-#: Probes that send traffic, in the order in which one is taken as the exposed one.
+#: Of probes that send traffic, those of which one is taken as the exposed one first, in this order.
 TRAFFIC = ("flow", "collective")
 SHORTEST, LONGEST = Duration.parse("100 ms"), Duration.parse("1 h")
 SHORT, USUAL, LIFE = Duration.parse("1.5 s"), Duration.parse("2 s"), Duration.parse("60 s")
@@ -156,6 +157,7 @@ class Experiment:
             object.__setattr__(self, "exposed", self._only_traffic())
         self._check_counts()
         self._check_exposed()
+        self._check_ranks()
         for at, one in enumerate(self.objectives):
             self._check_objective(f"objectives[{at}]", one)
 
@@ -191,7 +193,7 @@ class Experiment:
     def check(self, fabric: Fabric) -> None:
         """Refuse what does not fit the fabric: hosts, links and nodes that are not there.
 
-        Link selectors that are settled by where traffic goes (`in-use`, …) are left for later.
+        Words that are settled by where traffic goes (`in-use`, …) must have a meaning on it.
 
         Raises:
             SpecError: with file, line and field.
@@ -200,9 +202,9 @@ class Experiment:
         for label, probe in self.probes.items():
             self._try(f"probes.{label}", probe, lambda one: one.programs(fabric, addresses))
         for at, fault in enumerate(self.faults):
-            words = [str(getattr(fault, item.name)) for item in fields(fault)]
-            if not any(word.split(" ")[0] in ("in-use", "near", "far") for word in words):
-                self._try(self._fault_field(at, fault), fault, lambda one: one.changes(fabric))
+            field = self._fault_field(at, fault)
+            self._try(field, fault, lambda one: fits(one, fabric))
+            self._try(field, fault, lambda one: fits_storm(one, self.phases.storm.low))
 
     def _try(self, at: str, part: Any, ask: Any) -> None:
         try:
@@ -222,8 +224,10 @@ class Experiment:
     def _only_traffic(self) -> str:
         if not self.faults:
             return "none"
-        for name in TRAFFIC:
-            labels = [label for label in self.probes if label.partition("/")[0] == name]
+        senders = [label for label, probe in self.probes.items() if hasattr(probe, "streams")]
+        ours = [[one for one in senders if one.partition("/")[0] == kind] for kind in TRAFFIC]
+        others = [one for one in senders if one.partition("/")[0] not in TRAFFIC]
+        for labels in (*ours, others):
             if len(labels) > 1:
                 raise self.wrong(
                     f"name as exposed the probe whose traffic must cross the fault: "
@@ -232,8 +236,9 @@ class Experiment:
                 )
             if labels:
                 return labels[0]
+        kinds = dict.fromkeys((*TRAFFIC, *(n for n in PROBES if hasattr(PROBES[n], "streams"))))
         raise self.wrong(
-            f"a fault needs a probe with traffic ({' or '.join(TRAFFIC)}) to prove that it was met",
+            f"a fault needs a probe with traffic ({' or '.join(kinds)}) to prove that it was met",
             "probes",
         )
 
@@ -260,10 +265,19 @@ class Experiment:
             raise self.wrong(
                 f"no probe {self.exposed!r}; {near(self.exposed or '', self.probes)}", "exposed"
             )
-        elif (kind := str(self.exposed).partition("/")[0]) not in TRAFFIC and not hasattr(
-            PROBES.get(kind), "traffic"
-        ):
+        elif not hasattr(self.probes[str(self.exposed)], "streams"):
             raise self.wrong(f"probe {self.exposed} sends no traffic of its own", "exposed")
+
+    def _check_ranks(self) -> None:
+        """A rank is a rank of one job; two jobs both have a rank 0."""
+        jobs = [label for label in self.probes if label.partition("/")[0] == "collective"]
+        for at, fault in enumerate(self.faults):
+            if any(item.name == "rank" for item in fields(fault)) and len(jobs) != 1:
+                found = f"both {' and '.join(jobs)} have ranks" if jobs else "there is none"
+                raise self.wrong(
+                    f"a fault of a rank needs exactly one collective job among the probes; {found}",
+                    self._fault_field(at, fault),
+                )
 
     def _check_objective(self, at: str, one: Objective) -> None:
         needed: tuple[str, ...] = ()
@@ -282,6 +296,12 @@ class Experiment:
             needed = one.detectors
         if isinstance(one, FalseAlarms) and self.faults and not self.placebos:
             raise self.wrong("needs placebo trials, and placebos is 0", join(at, one.key))
+        if isinstance(one, FalseAlarms | Named) and not self._kinds & set(detectors().values()):
+            raise self.wrong(
+                "no probe of this experiment has a detector, so nothing could ever speak; add one, "
+                f"such as {' or '.join(dict.fromkeys(detectors().values()))}",
+                join(at, one.key),
+            )
         for word in needed:
             probe = detectors()[word]
             if probe not in self._kinds:

@@ -122,7 +122,7 @@ class DetectedBy:
 
     Attributes:
         detector: Name of the detector, such as `carrier`.
-        within: At the latest after the event; null: at any time before the trial's end.
+        within: At the latest after the event; null: at any time before it heals.
         share: Share of the trials in which it must.
         because: Why this is fair.
     """
@@ -142,7 +142,7 @@ class DetectedBy:
     @property
     def expected(self) -> str:
         """`within 50 ms`, or that it happens at all."""
-        when = f"within {self.within}" if self.within else "before the trial ends"
+        when = f"within {self.within}" if self.within else "before it heals"
         return when + _in_share(self.share)
 
     def sentence(self) -> str:

@@ -29,7 +29,12 @@ class LinkDown:
     end: str = "near"
 
     def changes(self, fabric):
-        fabric.link(self.link)
+        link = fabric.link(self.link)
+        if self.end not in ("both", *link.nodes):
+            raise SpecError(f"link {link.id} has no end {self.end!r}")
+        return ()
+
+    def schedule(self, storm, rng):
         return ()
 
 
@@ -39,6 +44,47 @@ class PacketDrop:
 
     name = "packet_drop"
     share: Percent
+
+    def changes(self, fabric):
+        return ()
+
+
+@dataclass(frozen=True)
+class NodeDown:
+    """A fault of a node, for these tests."""
+
+    name = "node_down"
+    node: str
+
+    def changes(self, fabric):
+        fabric.node(self.node)
+        return ()
+
+    def schedule(self, storm, rng):
+        return ()
+
+
+@dataclass(frozen=True)
+class Flaps:
+    """A fault of a second, give or take a fifth, for these tests."""
+
+    name = "flaps"
+
+    def changes(self, fabric):
+        return ()
+
+    def schedule(self, storm, rng):
+        if rng.uniform(0.8, 1.2) > storm.s:
+            raise SpecError(f"1 turn does not fit into a storm of {storm}")
+        return ()
+
+
+@dataclass(frozen=True)
+class RankStop:
+    """A fault of a rank, for these tests."""
+
+    name = "rank_stop"
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +104,9 @@ class Flow:
         fabric.node(self.target)
         return ()
 
+    def streams(self, addresses, records):
+        return ()
+
 
 @dataclass(frozen=True)
 class Collective:
@@ -74,6 +123,9 @@ class Collective:
             fabric.node(host)
         return ()
 
+    def streams(self, addresses, records):
+        return ()
+
 
 @dataclass(frozen=True)
 class Quiet:
@@ -85,15 +137,31 @@ class Quiet:
         return ()
 
 
+@dataclass(frozen=True)
+class Storage(Quiet):
+    """Traffic of a third party, for these tests."""
+
+    name = "storage"
+
+    def streams(self, addresses, records):
+        return ()
+
+
 @pytest.fixture(autouse=True)
 def catalogue(monkeypatch):
     """Only the tiny faults and probes of this file, whatever is installed."""
     monkeypatch.setattr("chaos.experiment.load_registry", lambda: None)
     for table, made in (
-        (registry.FAULTS, {"link_down": LinkDown, "packet_drop": PacketDrop}),
+        (
+            registry.FAULTS,
+            {"link_down": LinkDown, "packet_drop": PacketDrop, "rank_stop": RankStop},
+        ),
         (
             registry.PROBES,
-            {"flow": Flow, "collective": Collective, "kernel_events": Quiet, "routing": Quiet},
+            {
+                **{"flow": Flow, "collective": Collective, "storage": Storage, "path": Quiet},
+                **{"kernel_events": Quiet, "routing": Quiet},
+            },
         ),
     ):
         for name in list(table):
@@ -182,7 +250,7 @@ def test_objectives(right, written, expected):
             "rate_pps: expected at least 10 pps and at most 20 pps in at least 90 % of the trials",
         ),
         (Bound("job_wrong_values", at_most=0), "job_wrong_values: expected at most 0"),
-        (DetectedBy("bfd"), "detected by bfd: expected before the trial ends"),
+        (DetectedBy("bfd"), "detected by bfd: expected before it heals"),
         (
             DetectedBy("bfd", Duration.parse("1 s")),
             "detected by bfd: expected within 1 s",
@@ -291,10 +359,132 @@ def test_what_the_fabric_lacks_is_refused_at_its_line(right, change, sentence):
     assert str(refusal.value) == sentence
 
 
-def test_in_use_selectors_wait_for_the_traffic(right):
-    fabric = Fabric("two", {name: Node(name) for name in ("host1", "host8")})
+ROLES = {"host1": "host", "host8": "host", "leaf1": "leaf", "leaf2": "leaf", "spine1": "spine"}
+CLOS = Fabric(
+    "clos",
+    {name: Node(name, role=role) for name, role in ROLES.items()},
+    tuple(
+        Link(Port(a, x), Port(b, y))
+        for a, x, b, y in (
+            ("host1", "eth1", "leaf1", "eth1"),
+            ("host8", "eth1", "leaf2", "eth1"),
+            ("leaf1", "eth2", "spine1", "eth1"),
+            ("leaf2", "eth2", "spine1", "eth2"),
+        )
+    ),
+)
 
-    loads(right).check(fabric)
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        LinkDown("in-use"),
+        LinkDown("in-use leaf--spine", end="both"),
+        LinkDown("in-use spine--leaf", end="far"),
+        LinkDown("in-use leaf--spine", end="leaf2"),
+        LinkDown("in-use leaf1--spine", end="spine1"),
+        LinkDown("leaf1--spine1", end="far"),
+        NodeDown("in-use"),
+        NodeDown("in-use spine"),
+    ],
+    ids=str,
+)
+def test_words_that_traffic_may_settle_wait_for_it(fault):
+    Experiment("p", "f", (fault,), {"flow": Flow("host1", "host8")}).check(CLOS)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "link: in-use leaf-spine",
+            "link: in-use FROM--TO expected, such as in-use leaf--spine; got 'in-use leaf-spine'",
+        ),
+        (
+            "link: in-use leaf--spin",
+            "link: no role or node 'spin' in fabric clos; did you mean spine or spine1?; got "
+            "'in-use leaf--spin'",
+        ),
+        (
+            "link: in-use host--spine",
+            "link: no link joins host and spine in fabric clos; got 'in-use host--spine'",
+        ),
+        (
+            "link: in-use leaf--spine, end: leaf9",
+            "end: link leaf1:eth2--spine1:eth1 has no end 'leaf9'",
+        ),
+        (
+            "link: in-use leaf1--spine, end: leaf2",
+            "end: link leaf1:eth2--spine1:eth1 has no end 'leaf2'",
+        ),
+        ("link: in-used", "link: no link 'in-used' in fabric clos"),
+        ("link: leaf9--spine1, end: near", "link: no link 'leaf9--spine1' in fabric clos"),
+    ],
+)
+def test_words_that_no_traffic_could_settle_are_refused(right, words, sentence):
+    text = right.replace("link: in-use leaf--spine, mode: carrier, end: both", words)
+
+    with pytest.raises(SpecError) as refusal:
+        loads(text, "e.yaml").check(CLOS)
+
+    assert str(refusal.value).startswith(f"e.yaml:4: fault.link_down.{sentence}")
+
+
+def test_a_node_in_use_has_a_role_of_the_fabric():
+    made = Experiment("p", "f", (NodeDown("in-use spyne"),), {"flow": Flow("host1", "host8")})
+
+    with pytest.raises(SpecError, match=r"node: no role 'spyne' in fabric clos; did you mean sp"):
+        made.check(CLOS)
+
+
+@pytest.mark.parametrize(
+    ("storm", "sentence"),
+    [
+        ("1.3 s", ""),
+        ("1.19 s", "faults[0].flaps: 1 turn does not fit into a storm of 1.19 s, when all is dra"),
+        ("0.7 s", "faults[0].flaps: 1 turn does not fit into a storm of 700 ms"),
+    ],
+)
+def test_the_worst_draw_must_fit_the_shortest_storm(storm, sentence):
+    phases = Phases(storm=Range.parse({"from": storm, "to": "5 s"}))
+    made = Experiment("p", "f", (Flaps(),), {"flow": Flow("host1", "host8")}, phases=phases)
+
+    told = ""
+    try:
+        made.check(CLOS)
+    except SpecError as error:
+        told = str(error)
+    assert told.startswith(sentence)
+    assert bool(told) == bool(sentence)
+
+
+def test_traffic_of_a_third_party_can_be_exposed():
+    probes = {"storage": Storage(), "kernel_events": Quiet()}
+
+    assert Experiment("p", "f", (LinkDown("in-use"),), probes).exposed == "storage"
+    assert (
+        Experiment(
+            "p", "f", (LinkDown("in-use"),), {**probes, "flow": Flow()}, exposed="storage"
+        ).exposed
+        == "storage"
+    )
+    with pytest.raises(SpecError, match="exposed: probe kernel_events sends no traffic"):
+        Experiment("p", "f", (LinkDown("in-use"),), probes, exposed="kernel_events")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (("collective/a", "collective/b"), "both collective/a and collective/b have ranks"),
+        ((), "there is none"),
+    ],
+)
+def test_a_rank_is_a_rank_of_one_job(labels, found):
+    probes = {"flow": Flow(), **dict.fromkeys(labels, Collective(("host1", "host2")))}
+
+    with pytest.raises(SpecError, match=f"exactly one collective job among the probes; {found}"):
+        Experiment("p", "f", (RankStop(0),), probes, exposed="flow")
+    Experiment("p", "f", (RankStop(0),), {"collective": Collective(("host1", "host2"))})
 
 
 def test_an_experiment_made_in_python_is_checked_too():

@@ -12,7 +12,7 @@ WORDS = {"errors", "units", "fabric", "change", "timeline", "registry", "fields"
 LAYERS = (
     WORDS,
     {"shipped", "document", "objectives", "topology", "experiment", "experiment_schema",
-     "experiment_values"},
+     "experiment_values", "experiment_fit"},
     {"aim", "plan"},
     {"netlink", "netns", "nft", "saved", "saved_words", "native", "journal", "injector", "hands",
      "snapshot", "recover", "driver", "drivers", "path", "load", "comparability"},
