@@ -1,7 +1,9 @@
 """pytest plugin: `--fabric`, fixtures, and verdicts that stay apart.
 
 fail is a failed test; inconclusive is an *error* with the reason, never a pass and never a silent
-skip; blocked is an error in set-up; a missing capability is a skip with the sentence that names it.
+skip; blocked (a wrong spec, a fabric that cannot be built, a calm that was none) is an error in
+set-up; a missing capability is a skip with the sentence that names it. What is still in force is an
+error that says so first.
 Measures become JUnit properties. With xdist each worker brings up a fabric of its own.
 """
 
@@ -10,19 +12,28 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from chaos.errors import BlockedError, CapabilityError, FabricError, SpecError
+from chaos.errors import (
+    ApplyError,
+    BlockedError,
+    CapabilityError,
+    FabricError,
+    LeftoverError,
+    RailbreakError,
+    SpecError,
+)
 
 if TYPE_CHECKING:
     from chaos.driver import Driver
     from chaos.experiment import Experiment
+    from chaos.fabric import Fabric
     from chaos.objectives import Objective
     from chaos.record import Record
 
@@ -54,7 +65,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers; refuse options that mean nothing."""
+    trials = config.getoption("--trials")
+    if trials is not None and trials < 1:
+        raise pytest.UsageError(f"--trials: 1 or more expected, got {trials}")
     config.addinivalue_line("markers", "netns: makes network namespaces; needs root")
     config.addinivalue_line("markers", "fabric(name): bring up this fabric for the test")
     config.addinivalue_line("markers", "railbreak: breaks a fabric on purpose; needs root")
@@ -216,19 +230,36 @@ def _experiment(
     elif isinstance(first, str):
         made = replace(find(first), **values)
     else:
+        if len(parts) != 2:
+            raise SpecError(
+                "trial(fault, [probe, …], [objective, …]) expected, or trial(name) of a shipped "
+                f"experiment; got {1 + len(parts)} positional values"
+            )
         probes, objectives = parts
         values.setdefault("promise", (request.node.function.__doc__ or request.node.name).strip())
-        named = {probe.name: probe for probe in probes}
         made = Experiment(
             fabric=_fabric_name(request),
             faults=() if first is None else (first,),
-            probes=named,
+            probes=_labelled(probes),
             objectives=tuple(_objective(one) for one in objectives),
             name=re.sub(r"\W+", "_", request.node.name),
             **values,
         )
     trials = request.config.getoption("--trials")
     return replace(made, trials=trials) if trials else made
+
+
+def _labelled(probes: Iterable[Any]) -> dict[str, Any]:
+    """Probes by label: `flow`, then `flow/b`, `flow/c` where one occurs again."""
+    found: dict[str, Any] = {}
+    for probe in probes:
+        again = sum(label.partition("/")[0] == probe.name for label in found)
+        found[f"{probe.name}/{_tail(again)}" if again else probe.name] = probe
+    return found
+
+
+def _tail(at: int) -> str:
+    return chr(ord("a") + at) if at < 26 else str(at + 1)
 
 
 def _objective(one: Any) -> Objective:
@@ -243,7 +274,7 @@ async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver)
     from chaos.report import junit, page
     from chaos.run import make_folder, run
 
-    made.check(driver.fabric)
+    _check(made, driver.fabric)
     folder = make_folder(Path(request.config.getoption("--runs")), made.name)
     load = request.config.getoption("--calm-load")
     record = await run(
@@ -257,6 +288,31 @@ async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver)
     (folder / "report.html").write_text(page(data))
     (folder / "junit.xml").write_text(junit(data))
     return record
+
+
+def _check(made: Experiment, fabric: Fabric) -> None:
+    """Refuse an experiment that does not fit; says which names a fabric of the user's lacks."""
+    from chaos import topology
+
+    try:
+        made.check(fabric)
+    except SpecError as error:
+        home = topology.load(made.fabric)
+        words = (str(one) for part in (*made.probes.values(), *made.faults) for one in _words(part))
+        lacking = sorted({word for word in words if word in home.nodes} - {*fabric.nodes})
+        if not lacking:
+            raise
+        raise BlockedError(
+            f"experiment {made.name} is written for fabric {made.fabric} and needs "
+            f"{', '.join(lacking)}, which fabric {fabric.name} lacks; write one that names its own "
+            f"nodes ({error})"
+        ) from None
+
+
+def _words(part: Any) -> Iterator[Any]:
+    for item in fields(part):
+        value = getattr(part, item.name)
+        yield from value if isinstance(value, tuple) else (value,)
 
 
 def settle(record: Record) -> None:
@@ -275,10 +331,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Inconclusive and blocked are errors, not failures: they are reported as a broken set-up."""
     outcome: Any = yield
     report = outcome.get_result()
-    kinds = (InconclusiveError, BlockedError)
-    if call.excinfo is not None and call.excinfo.errisinstance(kinds):
-        blocked = call.excinfo.errisinstance(BlockedError)
-        word = "BLOCKED" if blocked else "INCONCLUSIVE"
+    word = "" if call.excinfo is None else _word(call.excinfo.value)
+    if call.excinfo is not None and word:
         report.longrepr = f"{word}: {call.excinfo.value}"
         report.when = "setup"
         report.outcome = "failed"
@@ -286,3 +340,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (str(path), (line or 0) + 1, f"Skipped: {call.excinfo.value}")
+
+
+def _word(error: BaseException) -> str:
+    """What an error of ours is called in a report; empty for any other, and for a skip."""
+    if isinstance(error, CapabilityError):
+        return ""
+    if isinstance(error, LeftoverError):
+        return "STILL IN FORCE"
+    if isinstance(error, InconclusiveError | ApplyError):
+        return "INCONCLUSIVE"
+    return "BLOCKED" if isinstance(error, RailbreakError) else ""

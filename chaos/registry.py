@@ -71,7 +71,13 @@ class Program:
 
 @runtime_checkable
 class Probe(Protocol):
-    """A frozen value that says what to run and how to read and measure what it printed."""
+    """A frozen value that says what to run and how to read and measure what it printed.
+
+    It may also have `available()`, called before anything is started: it raises `CapabilityError`
+    when the probe cannot work on this machine, and the run is refused (in pytest: skipped) with
+    that sentence. And `lasting: ClassVar[frozenset[str]]`, kinds of its records (`ev`) that stay
+    true for a program's whole life, and so are given to `read` in every trial.
+    """
 
     name: ClassVar[str]
     schema: ClassVar[Mapping[str, str]]

@@ -98,6 +98,15 @@ class Collective:
         if self.timeout.ns < 1_000_000_000:
             raise SpecError(f"timeout must be at least 1 s, got {self.timeout}", field="timeout")
 
+    @staticmethod
+    def available() -> None:
+        """Return when a job can run here.
+
+        Raises:
+            CapabilityError: torch is not installed.
+        """
+        available()
+
     def nodes(self, fabric: Fabric) -> tuple[str, ...]:
         """Nodes that run ranks, in the order of their ranks.
 
