@@ -8,6 +8,12 @@ PY := .venv/bin/python
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@echo
+	@echo 'torch, for the collective job, is looked for in this order:'
+	@echo '  wheels/torch-*.whl     a wheel that you put there; no download'
+	@echo '  TORCH_INDEX=URL        a package index with a smaller torch (a CPU build)'
+	@echo '  the usual index        about 3 GB with CUDA'
+	@echo 'RAILBREAK_NO_TORCH=1     leaves torch out; everything but the collective job works'
 
 setup: .venv/ready ## make .venv with everything in it; install FRR and friends where root
 

@@ -75,8 +75,9 @@ class Probe(Protocol):
 
     It may also have `available()`, called before anything is started: it raises `CapabilityError`
     when the probe cannot work on this machine, and the run is refused (in pytest: skipped) with
-    that sentence. And `lasting: ClassVar[frozenset[str]]`, kinds of its records (`ev`) that stay
-    true for a program's whole life, and so are given to `read` in every trial.
+    that sentence. And `lasting: ClassVar[frozenset[str]]`, the kinds of its records (`ev`) that
+    stay true for a program's whole life, and so are given to `read` in every trial; it takes the
+    place of `chaos.observe.LASTING`.
     """
 
     name: ClassVar[str]

@@ -8,8 +8,8 @@ import pytest
 pytestmark = [pytest.mark.netns, pytest.mark.railbreak]
 
 
-def test_a_cable_pulled_beside_the_sender_costs_milliseconds(trial):
-    """The leaf sees its own port fall and takes the other spine: no routing protocol in between."""
+def test_a_port_shut_beside_the_sender_costs_milliseconds(trial):
+    """The leaf's own port goes, and it takes the other spine: no routing protocol in between."""
     trial("local_link_down")
 
 
@@ -38,6 +38,6 @@ def test_a_nic_down_for_seconds_holds_the_job_up_for_seconds(trial):
     trial("nic_down")
 
 
-def test_a_dead_spine_costs_half_a_second(trial):
-    """All links of a spine at once: the other spine carries everything."""
+def test_a_dead_spine_costs_twenty_milliseconds(trial):
+    """All links of a spine at once: every leaf loses a carrier and takes its other uplink."""
     trial("spine_down")

@@ -1,0 +1,54 @@
+"""What pages, help and shipped promises say is what the code does."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chaos.experiment import load
+from chaos.objectives import Bound
+from chaos.observe import LASTING
+from chaos.shipped import experiment_path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_on_probes_names_every_lasting_kind():
+    page = (ROOT / "docs" / "adding-a-probe.md").read_text()
+
+    assert [kind for kind in sorted(LASTING) if f"`{kind}`" not in page] == []
+
+
+def test_make_help_tells_the_ways_to_torch():
+    told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+
+    for word in ("wheels/", "TORCH_INDEX=URL", "RAILBREAK_NO_TORCH=1", "demo"):
+        assert word in told
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "measure", "limit"),
+    [
+        ("remote_link_down", "half a second at most", "flow_outage_longest_ms", 500),
+        ("local_link_down", "ten milliseconds at most", "flow_lost_packets", 20),
+        ("spine_down", "twenty milliseconds at most", "flow_lost_packets", 40),
+        ("silent_one_way", "within a second", "flow_outage_longest_ms", 1000),
+    ],
+)
+def test_a_promise_is_held_to_its_words(name, words, measure, limit):
+    """At 2 kpps a lost packet is half a millisecond."""
+    experiment = load(experiment_path(name))
+    bounds = {one.measure: one for one in experiment.objectives if isinstance(one, Bound)}
+
+    assert words in experiment.promise
+    assert bounds[measure].at_most == limit
+
+
+@pytest.mark.parametrize("package", ["asyncssh", "paramiko", "scapy"])
+def test_a_package_said_to_be_imported_nowhere_is(package):
+    page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text()
+    (line,) = [one for one in page.splitlines() if one.startswith(f"| {package} ")]
+    rooms = [p for folder in ("chaos", "faults", "probes") for p in (ROOT / folder).rglob("*.py")]
+    used = [p.name for p in rooms if f"import {package}" in p.read_text()]
+
+    assert ("imported nowhere yet" in line) is (not used), used
