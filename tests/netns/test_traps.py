@@ -22,7 +22,7 @@ from chaos.drivers.netns.links import veth_pair
 from chaos.drivers.netns.plan import End
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.netns import inside
-from chaos.path import lookup
+from chaos.path import Tracer, lookup
 
 pytestmark = pytest.mark.netns
 
@@ -295,3 +295,50 @@ def send(address):
         except OSError as error:
             return error.strerror
     return ""
+
+
+# ---- T6: a socket's hash outlives the way through a veth pair ------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "fields", "sure"), [("1", "7", False), ("3", "55", True)])
+def test_t6_tcp_is_hashed_by_its_sockets_unless_headers_are_asked_for(
+    two_paths, policy, fields, sure
+):
+    """32 connections over two equal paths: by policy 1 the look-up is a coin flip for TCP.
+
+    The chance that 32 coin flips all come out right is 2e-10.
+    """
+    for router in ("r1", "r2"):
+        for name, value in (("policy", policy), ("fields", fields)):
+            path = Path(f"/proc/sys/net/ipv4/fib_multipath_hash_{name}")
+            two_paths.inside(router, lambda p=path, v=value: p.write_text(v))
+    server = two_paths.inside("h2", lambda: socket.create_server(("10.9.8.2", 7000), backlog=64))
+    right = 0
+    with server, Tracer(two_paths.fabric, two_paths.namespaces) as tracer:
+        for port in range(40000, 40032):
+            right += crosses_as_predicted(two_paths, tracer, server, port)
+
+    assert (right == 32) is sure, f"{right} of 32 as predicted"
+
+
+def crosses_as_predicted(two_paths, tracer, server, port):
+    """Whether 20 segments of one connection leave r1 by the port that the look-up names."""
+    client = two_paths.inside("h1", lambda: connect(port))
+    accepted, _ = server.accept()
+    with client, accepted:
+        path = tracer.crossings("h1", "10.9.1.2", "10.9.8.2", "tcp", port, 7000)
+        link = next(crossing.link for crossing in path if crossing.source == "r1")
+        out = link.port_of("r1")
+        before = tracer.counters([link])[out].tx_packets
+        for _ in range(20):
+            client.send(b"x" * 1000)
+            accepted.recv(65536)
+        return tracer.counters([link])[out].tx_packets - before >= 20
+
+
+def connect(port):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    client.bind(("10.9.1.2", port))
+    client.connect(("10.9.8.2", 7000))
+    return client

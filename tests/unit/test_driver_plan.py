@@ -89,7 +89,7 @@ def test_the_files_sysctls_win_and_foreign_ones_are_left_out_with_a_word():
 
     assert (
         make_plan(Fabric("f", {"r": node})).sysctls["r"]["net.ipv4.fib_multipath_hash_policy"]
-        == "1"
+        == "3"
     )
     assert plan.sysctls["r"]["net.ipv4.fib_multipath_hash_policy"] == "0"
     assert "kernel.panic" not in plan.sysctls["r"]
@@ -462,3 +462,14 @@ def test_a_file_that_is_no_state_is_nobodys(root):
     Path(root, "junk", "state.json").write_text("{")
 
     assert state.running() == ()
+
+
+@pytest.mark.parametrize("given", [{}, {"net.ipv4.fib_multipath_hash_policy": 1}])
+def test_ports_are_hashed_from_the_packet_itself(given):
+    """Policy 1 would take the sender's socket hash where the packet still carries it."""
+    node = Node("r", role="leaf", runs="frr", settings={"sysctls": given})
+    sysctls = make_plan(Fabric("f", {"r": node})).sysctls["r"]
+
+    for version in "46":
+        assert sysctls[f"net.ipv{version}.fib_multipath_hash_policy"] == "3"
+        assert sysctls[f"net.ipv{version}.fib_multipath_hash_fields"] == "55"

@@ -149,6 +149,10 @@ def _fresh_mac(taken: set[str], *words: str) -> str:
     return mac
 
 
+#: Source and destination address, protocol, source and destination port.
+HASH_FIELDS = "55"
+
+
 def is_router(node: Node) -> bool:
     """Whether the node forwards between its links as its purpose."""
     return node.runs == "frr" or (node.runs != "bridge" and node.role != "host")
@@ -171,4 +175,23 @@ def _sysctls(fabric_name: str, node: Node, warnings: list[str]) -> dict[str, str
         warnings.append(
             f"{node.name}: sysctls {', '.join(foreign)} are not of the network; left as they are"
         )
-    return found | {key: str(value) for key, value in given.items() if key not in foreign}
+    found |= {key: str(value) for key, value in given.items() if key not in foreign}
+    return found | _by_headers(found)
+
+
+def _by_headers(sysctls: Mapping[str, str]) -> dict[str, str]:
+    """Where ports are to be hashed, let the kernel hash the packet's own headers, as a switch does.
+
+    With policy 1 it takes the hash that the sender's socket left on the packet, which outlives the
+    way through a veth pair: TCP then takes paths that nobody can predict, and another one after
+    every timeout. Policy 3 with the fields of policy 1 looks at addresses, protocol and ports.
+    """
+    ours = [v for v in "46" if sysctls.get(f"net.ipv{v}.fib_multipath_hash_policy") == "1"]
+    return {
+        key: value
+        for v in ours
+        for key, value in (
+            (f"net.ipv{v}.fib_multipath_hash_policy", "3"),
+            (f"net.ipv{v}.fib_multipath_hash_fields", HASH_FIELDS),
+        )
+    }
