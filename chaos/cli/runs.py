@@ -249,6 +249,8 @@ def _coloured(verdict: str) -> str:
 
 
 def _proof_words(proof: records.Proof) -> str:
+    if proof.in_force is None:
+        return "nothing was broken"
     words = ["in force" if proof.in_force else "NOT in force"]
     if proof.hit is not None:
         words.append(f"hit {proof.hit:,}" + (f" of {proof.seen:,}" if proof.seen else ""))
