@@ -284,7 +284,16 @@ def report(
         print_json(records.to_json(made))
         return
     summary(made)
-    out.print(f"report  {_write(made, path.parent)}", style="dim")
+    out.print(f"report  {_write(made, _home(path, runs))}", style="dim")
+
+
+def _home(path: Path, runs: Path) -> Path:
+    """The folder of a record's page: a run's own, else one among the runs."""
+    if path.name == "record.json":
+        return path.parent
+    folder = runs / path.name.partition(".")[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _record_path(run: str, runs: Path) -> Path:

@@ -230,3 +230,17 @@ def test_inject_ends_with_what_it_left(railbreak, monkeypatch, left, status, sen
 
     assert (code, sentence in err) == (status, True), err
     assert json.loads(out) == SAID | left
+
+
+def test_a_record_kept_elsewhere_gets_its_page_among_the_runs(railbreak, tmp_path):
+    """The folder of the evidence stays as it is."""
+    from pathlib import Path
+
+    kept = Path(__file__).parents[2] / "docs" / "evidence" / "placebo.json.gz"
+    before = sorted(kept.parent.iterdir())
+    status, out, err = railbreak("report", str(kept))
+
+    assert status == 0, err
+    assert "false alarms in placebo trials: expected at most 0, got 0 in 20" in out
+    assert (tmp_path / "runs" / "placebo" / "report.html").stat().st_size > 10_000
+    assert sorted(kept.parent.iterdir()) == before
