@@ -376,9 +376,12 @@ def test_nothing_is_left_of_a_program_that_a_node_started_and_forgot(bring_up, l
 
 
 OWNER = """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 from chaos import topology
 from chaos.drivers.netns import NetnsDriver
+
+# whoever started us in the background may have had us ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     fabric = topology.load(sys.argv[1])
