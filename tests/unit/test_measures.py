@@ -65,6 +65,18 @@ def test_the_median_keeps_censored_trials():
     assert (combined.value, combined.censored, combined.n) == (60_000.0, True, 3)
 
 
+def test_a_censored_trial_sorts_behind_every_one_that_ended():
+    """Observed for 50 ms only and not recovered: that is more than 100 ms for all we know."""
+    trials = [
+        [Measure("recovery_ms", 50.0, censored=True)],
+        [Measure("recovery_ms", 100.0)],
+        [Measure("recovery_ms", 80.0)],
+    ]
+    (combined,) = measures.over_trials(trials)
+
+    assert (combined.value, combined.censored) == (100.0, False)
+
+
 def test_ten_trials_have_an_order_statistic_interval():
     """For n = 10 the 2nd and 9th of the ordered values hold the median at 97.9 %."""
     (combined,) = measures.over_trials([[Measure("x_ms", float(v))] for v in range(1, 11)])
