@@ -59,14 +59,13 @@ async def be_calm(ground: Ground, rng: random.Random, number: int, *, placebo: b
 
 
 async def _once(ground: Ground, rng: random.Random) -> Calm:
-    namespaces = ground.driver.namespaces()
     await ground.observer.say({"cmd": "phase", "name": "calm"})
-    before = snapshot.take(namespaces)
-    usage, started = load.read(namespaces.values()), now_ns()
-    counted = ground.tracer.counters(ground.driver.fabric.links)
+    before = await ground.driver.snapshot()
+    usage, started = ground.driver.load(), now_ns()
+    counted = await ground.tracer.counters(ground.driver.fabric.links)
     await asyncio.sleep(ground.experiment.phases.calm.s + rng.uniform(0, 0.5) + BATCH_S)
     window = (started, now_ns())
-    used = load.between(usage, load.read(namespaces.values()))
+    used = load.between(usage, ground.driver.load())
     events, doubts = _told(ground, window)
     trouble = (*busy(ground, used), *dict.fromkeys(doubts), *alarms(events))
     return Calm(before, counted, window, used, trouble)

@@ -13,7 +13,7 @@ import random
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
 from chaos.errors import SpecError, near
@@ -64,6 +64,10 @@ class Where:
         pid: Process id; 0 for an interface.
         started: Start time of the process in clock ticks (`/proc/PID/stat` field 22), so that a
             reused pid is never signalled.
+        host: Name of the machine that the rest is true on; empty for this one.
+        enter: Words before a command that make it run inside the node; for changes made by command.
+        power: Commands for a node as a whole, by what they do (`stop`, `unstop`, `pause`,
+            `unpause`, `look`), as far as the driver has them.
     """
 
     netns: str = ""
@@ -72,6 +76,15 @@ class Where:
     ifindex: int = 0
     pid: int = 0
     started: int = 0
+    host: str = ""
+    enter: Argv = ()
+    power: Mapping[str, Argv] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what `dataclasses.asdict` made."""
+        power = {word: tuple(argv) for word, argv in data.get("power", {}).items()}
+        return cls(**{**data, "enter": tuple(data.get("enter", ())), "power": power})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +270,84 @@ class ProcessSignal:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class BgpNeighbour:
+    """Shut one BGP session down administratively, by the router's own command line.
+
+    Attributes:
+        place: The router; its `port` is empty.
+        neighbor: Address, or interface for an unnumbered session, as in the configuration.
+    """
+
+    kind: ClassVar[str] = "bgp_neighbour"
+    place: Place
+    neighbor: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9.:_/-]+", self.neighbor):
+            raise SpecError(
+                f"neighbor must be an address or an interface, got {self.neighbor!r}",
+                field="neighbor",
+            )
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        return f"{self.place.node}: BGP neighbor {self.neighbor} shut down"
+
+    def steps(self, where: Where) -> Steps:
+        """The same through FRR's `vtysh`."""
+
+        def configure(words: str) -> Argv:
+            lines = ("configure terminal", "router bgp", words)
+            return (*where.enter, "vtysh", *(word for line in lines for word in ("-c", line)))
+
+        shut = f"neighbor {self.neighbor} shutdown"
+        return Steps(
+            do=(configure(shut),),
+            undo=(configure(f"no {shut}"),),
+            look=(*where.enter, "vtysh", "-c", "show running-config bgpd"),
+            mark=f" {shut}\n",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodePower:
+    """A whole node stopped or paused by whatever runs it.
+
+    Attributes:
+        place: The node; its `port` is empty.
+        state: `stop`: its processes end and its links lose their carrier. `pause`: its processes
+            stand still, its kernel goes on forwarding.
+    """
+
+    kind: ClassVar[str] = "node_power"
+    place: Place
+    state: Literal["stop", "pause"] = "stop"
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        return f"{self.place.node}: " + ("stopped" if self.state == "stop" else "paused")
+
+    def steps(self, where: Where) -> Steps:
+        """The commands of the driver; in a plan without a fabric, words that stand for them."""
+        words = {
+            word: where.power.get(word, (f"({word})", self.place.node))
+            for word in (self.state, f"un{self.state}", "look")
+        }
+        return Steps(
+            do=(words[self.state],),
+            undo=(words[f"un{self.state}"],),
+            look=words["look"],
+            mark="exited" if self.state == "stop" else "paused",
+        )
+
+
 #: Up to this share a drop pattern is a million packets long, above it ten thousand.
 FINE_MILLIONTHS = 5_000
 
-Change = LinkState | PacketDrop | ProcessSignal
-KINDS: dict[str, type[LinkState] | type[PacketDrop] | type[ProcessSignal]] = {
-    kind.kind: kind for kind in (LinkState, PacketDrop, ProcessSignal)
+Change = LinkState | PacketDrop | ProcessSignal | BgpNeighbour | NodePower
+KINDS: dict[str, type[Change]] = {
+    kind.kind: kind for kind in (LinkState, PacketDrop, ProcessSignal, BgpNeighbour, NodePower)
 }
 
 
@@ -290,8 +375,8 @@ def from_json(data: Mapping[str, Any]) -> Change:
 
 def identity(change: Change) -> str:
     """Two changes with one identity could not be told apart when taking them back."""
-    table = change.table if isinstance(change, PacketDrop) else ""
-    return json.dumps([change.kind, asdict(change.place), table])
+    own = {PacketDrop: "table", BgpNeighbour: "neighbor"}.get(type(change), "kind")
+    return json.dumps([change.kind, asdict(change.place), getattr(change, own)])
 
 
 def aimed(fabric: Fabric, link: str, end: str) -> tuple[Link, tuple[Port, ...]]:

@@ -6,15 +6,20 @@ entry-point group `railbreak.drivers` as a class whose constructor takes no mach
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
-from chaos.change import Place, Where
+from chaos.change import Change, Hits, Place, Where
 from chaos.errors import CapabilityError
-from chaos.fabric import Fabric
-from chaos.registry import Program
+from chaos.fabric import Crossing, Fabric, Link, Port, Stream
+from chaos.hands import Action, Proof
+from chaos.load import Reading
+from chaos.path import Counters
+from chaos.registry import InForce, Program
+from chaos.snapshot import Snapshot
+from chaos.units import Duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,55 @@ class Audit:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Holder(Protocol):
+    """Changes made ready, wherever they act (`chaos.hands.Hands` is the one on this machine)."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What was done so far."""
+        ...
+
+    async def start(self, t0_ns: int, spans: Sequence[InForce]) -> None:
+        """Hand over the schedule, relative to `t0_ns` on this machine's clock."""
+        ...
+
+    async def hits(self) -> Mapping[int, Hits]:
+        """How often each change acted so far, by index."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when the last span has ended; raises what went wrong before."""
+        ...
+
+    async def heal(self) -> Proof:
+        """Take back what is still in force, see that it is gone, and prove it; repeatable."""
+        ...
+
+    async def close(self) -> None:
+        """Heal if that is not done, and end."""
+        ...
+
+
+class Paths(Protocol):
+    """Which links traffic crosses, and what their ports counted."""
+
+    async def crossings(self, stream: Stream) -> tuple[Crossing, ...]:
+        """Links that a stream's packets cross, in order.
+
+        Raises:
+            FabricError: a node has no route for them, or they run in a circle.
+        """
+        ...
+
+    async def counters(self, links: Iterable[Link]) -> Mapping[Port, Counters]:
+        """Packet and byte counters of both ends of links."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
 class Driver(Protocol):
     """Reaches one running fabric.
 
@@ -98,6 +152,7 @@ class Driver(Protocol):
     fabric: Fabric
     instance: str
     processes: dict[str, Where]
+    warnings: list[str]
 
     async def wait_ready(self, deadline_s: float = 30.0) -> None:
         """Return when kernel state says the fabric forwards (routes, ECMP legs, BFD up).
@@ -112,7 +167,10 @@ class Driver(Protocol):
         ...
 
     async def down(self) -> None:
-        """Remove everything this driver made, and nothing else; repeatable."""
+        """Remove everything this driver made, and nothing else; repeatable.
+
+        What was only attached to is let go of: nothing of it changes.
+        """
         ...
 
     async def exec(
@@ -133,8 +191,43 @@ class Driver(Protocol):
         """
         ...
 
-    def namespaces(self) -> Mapping[str, str]:
-        """Path of the network namespace per node (wires excluded)."""
+    async def arm(
+        self, changes: Sequence[Change], *, journal: Path, max_life: Duration, log_dir: Path
+    ) -> Holder:
+        """Make changes ready where they act; nothing is changed yet.
+
+        Args:
+            changes: What, in order.
+            journal: Write-ahead journal; lines are appended.
+            max_life: The changes are taken back this long after the start of their schedule, come
+                what may.
+            log_dir: Folder for logs.
+
+        Raises:
+            CapabilityError: this driver cannot make one of them; says why and what instead.
+            BlockedError: a change is in force already, or what undoes it cannot be written down.
+        """
+        ...
+
+    def announced(self, node: str, pid: int, started: int) -> Where:
+        """The way to a process that a program on `node` announced."""
+        ...
+
+    def paths(self) -> Paths:
+        """Look-ups of paths and counters of ports; close it after use."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """The state that faults may touch, per node."""
+        ...
+
+    def load(self) -> Reading:
+        """How busy the machine that measures is."""
+        ...
+
+    @classmethod
+    def refusal(cls, change: Change, fabric: Fabric) -> str:
+        """Why a change cannot be made through this driver, and what instead; empty when it can."""
         ...
 
     def addresses(self) -> Mapping[str, str]:
@@ -144,6 +237,64 @@ class Driver(Protocol):
     @property
     def folder(self) -> Path:
         """Where this instance keeps its state, logs and journal."""
+        ...
+
+
+class Making(Driver, Protocol):
+    """The class of a driver: what it can do before there is a fabric."""
+
+    @staticmethod
+    def probe() -> tuple[Capability, ...]:
+        """What this machine can do through it, each with reason and cure; tried, not guessed."""
+        ...
+
+    @staticmethod
+    def reap() -> tuple[str, ...]:
+        """Remove what dead owners left, where that can be done at once; names of the instances."""
+        ...
+
+    @classmethod
+    async def up(
+        cls,
+        fabric: Fabric,
+        *,
+        instance: str | None = None,
+        progress: Callable[[str], None] | None = None,
+        linger: bool = False,
+    ) -> Self:
+        """Make a fabric; interrupted or failed, it leaves nothing.
+
+        Raises:
+            CapabilityError: it cannot be made through this driver, or not here; says what to do.
+        """
+        ...
+
+    @classmethod
+    async def attach(cls, instance: str) -> Self:
+        """Reach an instance that is known on this machine."""
+        ...
+
+    @classmethod
+    async def adopt(
+        cls,
+        target: str,
+        *,
+        instance: str | None = None,
+        links: Sequence[str] = (),
+        progress: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Make something that is not ours known as an instance; changes nothing of it.
+
+        Args:
+            target: A lab's name or topology file, or an inventory.
+            instance: Name for it; by default its own.
+            links: Files that say how it is cabled, where the target does not.
+            progress: Told the name of each step.
+
+        Raises:
+            CapabilityError: this driver has nothing to attach to.
+            FabricError: it is not running, or not reachable.
+        """
         ...
 
 

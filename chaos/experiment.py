@@ -7,7 +7,7 @@ so there is no second schema to keep in step. `docs/experiments.md` describes th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from chaos.fields import convert, shown
 from chaos.objectives import Objective, objective
 from chaos.registry import FAULTS, PROBES, build
 from chaos.registry import load as load_registry
+from chaos.shipped import experiment_names, experiment_path
 from chaos.units import Duration
 
 __all__ = ["Experiment", "Phases", "Range", "load", "loads"]
@@ -186,3 +187,29 @@ def _objectives(document: Document, value: Any) -> tuple[Objective, ...]:
         except SpecError as error:
             raise document.locate(error, at) from None
     return tuple(made)
+
+
+def find(name: str) -> Experiment:
+    """An experiment by file or shipped name.
+
+    Raises:
+        SpecError: no such file or name; near names are offered.
+    """
+    if Path(name).exists() or name.endswith((".yml", ".yaml")) or "/" in name:
+        return load(name)
+    path = experiment_path(name)
+    if path is None:
+        raise SpecError(f"no experiment {name!r}; {near(name, experiment_names())}")
+    return load(path)
+
+
+def varied(
+    experiment: Experiment, trials: int | None, placebos: int | None, seed: int | None
+) -> Experiment:
+    """An experiment with other numbers than its file says, where they are given."""
+    return replace(
+        experiment,
+        trials=experiment.trials if trials is None else trials,
+        placebos=experiment.placebos if placebos is None else placebos,
+        seed=experiment.seed if seed is None else seed,
+    )

@@ -17,22 +17,22 @@ from chaos.registry import Traffic
 Path = tuple[Crossing, ...]
 
 
-def expose(
+async def expose(
     ground: Ground, counted: Mapping[Port, Any], placebo: bool
 ) -> tuple[tuple[Aimed, ...], Exposure]:
     """Aim the faults at what the traffic uses, and prove by counters that it is used."""
     try:
-        paths, taken = trace(ground, ground.experiment.exposed or "none")
+        paths, taken = await trace(ground, ground.experiment.exposed or "none")
         if placebo or not ground.experiment.faults:
             return (), Exposure(None, "nothing was to be exposed", taken)
         aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
-        others = _others(ground, aims)
+        others = await _others(ground, aims)
     except FabricError as error:
         return (), Exposure(False, f"calm was not calm: {error}")
     links = [aimed for aimed in aims if not of_rank(aimed)]
     if not links:
         return aims, Exposure(None, f"{aims[0].element} belongs to the measured job", taken)
-    now = ground.tracer.counters(ground.driver.fabric.links)
+    now = await ground.tracer.counters(ground.driver.fabric.links)
     packets = {port: now[port].tx_packets - counted[port].tx_packets for port in now}
     told, met = [], True
     for aimed in links:
@@ -84,13 +84,13 @@ def of_rank(aimed: Aimed) -> bool:
     return hasattr(aimed.fault, "rank")
 
 
-def _others(ground: Ground, aims: Sequence[Aimed]) -> dict[str, bool]:
+async def _others(ground: Ground, aims: Sequence[Aimed]) -> dict[str, bool]:
     """Whether the traffic of every other probe meets the faults that are no rank's."""
     links = [aimed for aimed in aims if not of_rank(aimed)]
     found = {}
     for label, probe in ground.observer.probes.items():
         if links and label != ground.experiment.exposed and isinstance(probe, Traffic):
-            paths, _ = trace(ground, label)
+            paths, _ = await trace(ground, label)
             found[label] = any(meets(aimed, path) for aimed in links for path in paths)
     return found
 
@@ -124,7 +124,7 @@ def meets(aimed: Aimed, path: Path) -> bool:
     )
 
 
-def trace(ground: Ground, label: str) -> tuple[list[Path], tuple[str, ...]]:
+async def trace(ground: Ground, label: str) -> tuple[list[Path], tuple[str, ...]]:
     """Links that the streams of one probe cross, and the same as text.
 
     Raises:
@@ -136,14 +136,7 @@ def trace(ground: Ground, label: str) -> tuple[list[Path], tuple[str, ...]]:
     streams = probe.streams(ground.driver.addresses(), ground.observer.records(label))
     paths, taken = [], []
     for stream in streams:
-        path = ground.tracer.crossings(
-            stream.source,
-            stream.source_ip,
-            stream.target_ip,
-            stream.proto,
-            stream.sport,
-            stream.dport,
-        )
+        path = await ground.tracer.crossings(stream)
         paths.append(path)
         hops = " -> ".join([stream.source, *(crossing.target for crossing in path)])
         taken.append(f"{stream}: {hops}")

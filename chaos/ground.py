@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.driver import Driver
+from chaos.driver import Driver, Paths
 from chaos.experiment import Experiment
 from chaos.observe import Observer
-from chaos.path import Tracer
 
 #: More than this share of the machine used by others spoils calm.
 CALM_FOREIGN_PERCENT = 40.0
@@ -35,7 +34,7 @@ class Ground:
     experiment: Experiment
     driver: Driver
     observer: Observer
-    tracer: Tracer
+    tracer: Paths
     folder: Path
     tell: Tell
     calm_foreign_percent: float = CALM_FOREIGN_PERCENT

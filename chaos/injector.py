@@ -366,7 +366,7 @@ class Injector:
 
 
 def _ready(id: str, change: dict[str, Any], where: dict[str, Any]) -> Held:
-    made, at = from_json(change), Where(**where)
+    made, at = from_json(change), Where.from_json(where)
     native = build(made, at)
     return Held(id, made, at, native, cure(made, at, dict(native.saved)))
 

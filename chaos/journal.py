@@ -184,7 +184,7 @@ def _apply(entries: dict[str, Entry], line: dict[str, Any], path: Path) -> None:
         entries[line["id"]] = Entry(
             id=line["id"],
             change=from_json(line["change"]),
-            where=Where(**line["where"]),
+            where=Where.from_json(line["where"]),
             saved=line["saved"],
             cure=line["cure"],
             state="intended",

@@ -9,14 +9,26 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shlex
 import signal
 import struct
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from chaos import netlink as nl
-from chaos.change import Change, Hits, LinkState, PacketDrop, ProcessSignal, Where
+from chaos.change import (
+    BgpNeighbour,
+    Change,
+    Hits,
+    LinkState,
+    NodePower,
+    PacketDrop,
+    ProcessSignal,
+    Steps,
+    Where,
+)
 from chaos.errors import ApplyError, BlockedError, FabricError
 from chaos.netlink import Netlink
 from chaos.netns import inode, inside
@@ -24,6 +36,7 @@ from chaos.nft import Compiler, Tables
 from chaos.saved import Saved, put_back, save
 
 _IFNAME, _CARRIER_CHANGES, _CARRIER_DOWN = 3, 35, 48
+_COMMAND_S = 60
 
 
 class Native(Protocol):
@@ -80,8 +93,12 @@ def build(change: Change, where: Where, saved: Mapping[str, Any] | None = None) 
         FabricError: the place is gone or was replaced.
         BlockedError: it is as if the change were in force already, so its undo would not be ours.
     """
+    if where.host:
+        raise FabricError(f"{change.place}: it lies on machine {where.host}, not on this one")
     if isinstance(change, ProcessSignal):
         return Signalled.open(change, where)
+    if isinstance(change, BgpNeighbour | NodePower):
+        return Commanded.open(change, where, saved)
     if inode(where.netns) != where.inode:
         raise FabricError(f"{change.place}: namespace {where.netns} is gone or was replaced")
     if isinstance(change, LinkState):
@@ -298,6 +315,74 @@ class Signalled:
     def close(self) -> None:
         """Close the pidfd."""
         os.close(self.fd)
+
+
+@dataclass(slots=True)
+class Commanded:
+    """`BgpNeighbour`, `NodePower`: what only a command can do."""
+
+    change: BgpNeighbour | NodePower
+    steps: Steps
+    acted: int = 0
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    lasting: bool = False
+
+    @classmethod
+    def open(
+        cls, change: BgpNeighbour | NodePower, where: Where, saved: Mapping[str, Any] | None
+    ) -> Commanded:
+        """Look once, so that what is missing shows before the deed."""
+        made = cls(change, change.steps(where))
+        if made.in_force() and saved is None:
+            raise BlockedError(
+                f"{change.describe()} already, so doing it again breaks nothing "
+                "(a leftover: railbreak undo takes it back)"
+            )
+        return made
+
+    def do(self) -> None:
+        """Run the commands."""
+        for argv in self.steps.do:
+            code, said = _command(argv)
+            if code:
+                raise ApplyError(f"{self.change.describe()}: {shlex.join(argv)}: {said}")
+
+    def undo(self) -> tuple[str, ...]:
+        """Run the commands that take it back; nothing where it is not in force."""
+        if not self.in_force():
+            return ()
+        self.acted += 1
+        answers = [(argv, *_command(argv)) for argv in self.steps.undo]
+        return tuple(f"{shlex.join(argv)}: {said}" for argv, code, said in answers if code)
+
+    def in_force(self) -> bool:
+        """Whether the look, which succeeded, says so."""
+        code, said = _command(self.steps.look)
+        if code:
+            raise FabricError(
+                f"{self.change.place.node}: {shlex.join(self.steps.look)}: {said or code}"
+            )
+        return self.steps.holds(said)
+
+    def hits(self) -> Hits:
+        """How many times it was seen in force."""
+        times = self.acted + self.in_force()
+        return Hits(times, times)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _command(argv: Sequence[str]) -> tuple[int, str]:
+    """Exit status of a command, and what it said; 127 where it cannot be started."""
+    try:
+        done = subprocess.run(argv, capture_output=True, timeout=_COMMAND_S, check=False)
+    except subprocess.TimeoutExpired:
+        return 124, f"not over after {_COMMAND_S} s"
+    except OSError as error:
+        return 127, str(error.strerror)
+    said = done.stdout if not done.returncode else done.stderr or done.stdout
+    return done.returncode, said.decode(errors="replace")
 
 
 def process_state(pid: int) -> tuple[str, int]:

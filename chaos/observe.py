@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.change import Where
 from chaos.driver import Driver, Process
 from chaos.errors import BlockedError
 from chaos.registry import Probe, Program
@@ -127,7 +126,7 @@ class Observer:
         """A process that can be aimed at: its node, and the driver's way to it."""
         name, node = str(record["name"]), str(record["node"])
         self.homes[name] = node
-        where = Where(pid=int(record["pid"]), started=int(record["started"]))
+        where = self.driver.announced(node, int(record["pid"]), int(record["started"]))
         self.driver.processes[f"{node}/{name}"] = where
 
     async def say(self, command: Mapping[str, Any], label: str | None = None) -> None:

@@ -6,10 +6,10 @@ import random
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 from chaos.aim import aim
-from chaos.change import Change, PacketDrop, Where
+from chaos.change import Change, NodePower, PacketDrop, Where
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Fabric
 
@@ -96,6 +96,32 @@ def lines(experiment: Experiment, fabric: Fabric, driver: str = "netns") -> tupl
     return tuple(told)
 
 
+class Reach(Protocol):
+    """What of a driver a plan asks."""
+
+    @classmethod
+    def refusal(cls, change: Change, fabric: Fabric) -> str:
+        """Why a change cannot be made, and what instead; empty when it can."""
+        ...
+
+
+def matrix(
+    experiment: Experiment, fabric: Fabric, driver: type[Reach]
+) -> tuple[tuple[str, str, str], ...]:
+    """Fault, change, and why a driver cannot make it (empty when it can), per change.
+
+    A process that a job will announce counts as one that can be reached.
+    """
+    path = [_any_path(fabric, experiment)]
+    found = []
+    for fault in experiment.faults:
+        for change in aim(fault, fabric, path).fault.changes(fabric):
+            process = bool(change.place.process) and not change.place.node
+            reason = "" if process else driver.refusal(change, fabric)
+            found.append((as_text(fault), change.describe(), reason))
+    return tuple(found)
+
+
 def _probes(experiment: Experiment, fabric: Fabric) -> list[str]:
     addresses = {
         node.name: next((a.partition("/")[0] for al in node.addresses.values() for a in al), "")
@@ -133,6 +159,7 @@ def commands(change: Change) -> list[str]:
     else:
         where = Where(ifname=place.port)
         inside = f"wire facing {place.node}" if place.side == "wire" else place.node
+        inside = "this machine" if isinstance(change, NodePower) else inside
     steps = change.steps(where)
     told = [f"           {change.describe()}"]
     for word, argvs in (("do", steps.do), ("undo", steps.undo)):

@@ -46,12 +46,23 @@ class InconclusiveError(Exception):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fabric`, `--trials`, `--runs`, `--calm-load`."""
+    """`--fabric` and its kin, `--trials`, `--runs`, `--calm-load`."""
     group = parser.getgroup("railbreak")
     group.addoption(
         "--fabric",
         metavar="FILE",
         help=f"topology file or shipped fabric for the suites (default {DEFAULT_FABRIC})",
+    )
+    group.addoption(
+        "--fabric-driver",
+        default="netns",
+        metavar="DRIVER",
+        help="what brings the fabric up: netns (embedded, default) or containerlab",
+    )
+    group.addoption(
+        "--fabric-on",
+        metavar="INSTANCE",
+        help="use this fabric, which is up or attached, and leave it as it is",
     )
     group.addoption("--trials", type=int, help="trials with the fault, per suite test")
     group.addoption("--runs", default="runs", help="folder for run folders (default runs)")
@@ -99,8 +110,9 @@ class _Loop:
 class Fabrics:
     """Fabrics of this session, one per name, brought up when first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: str = "netns", on: str = "") -> None:
         self._loop = _Loop()
+        self._driver, self._on = driver, on
         self._up: dict[str, Driver | Exception] = {}
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -109,9 +121,10 @@ class Fabrics:
 
     def get(self, name: str) -> Driver:
         """The running fabric of that name; a fabric that once failed stays failed."""
+        name = self._on or name
         if name not in self._up:
             try:
-                self._up[name] = self.call(self._bring_up(name))
+                self._up[name] = self.call(self._bring_up(name, self._driver, self._on))
             except (FabricError, SpecError) as error:
                 self._up[name] = error
         found = self._up[name]
@@ -122,11 +135,12 @@ class Fabrics:
         return found
 
     @staticmethod
-    async def _bring_up(name: str) -> Driver:
-        from chaos import topology
-        from chaos.drivers.netns import NetnsDriver
+    async def _bring_up(name: str, driver_name: str, on: str) -> Driver:
+        from chaos import drivers, topology
 
-        driver = await NetnsDriver.up(topology.load(name))
+        if on:
+            return await drivers.attach(on)
+        driver = await drivers.named(driver_name).up(topology.load(name))
         try:
             await driver.wait_ready()
         except BaseException:
@@ -137,15 +151,16 @@ class Fabrics:
     def close(self) -> None:
         """Take down every fabric of this session."""
         for driver in self._up.values():
-            if not isinstance(driver, Exception):
+            if not isinstance(driver, Exception) and not self._on:
                 self.call(driver.down())
         self._loop.close()
 
 
 @pytest.fixture(scope="session")
-def railbreak_fabrics() -> Iterator[Fabrics]:
-    """Fabrics of this session; taken down at its end."""
-    fabrics = Fabrics()
+def railbreak_fabrics(request: pytest.FixtureRequest) -> Iterator[Fabrics]:
+    """Fabrics of this session; taken down at its end, except one that --fabric-on named."""
+    option = request.config.getoption
+    fabrics = Fabrics(option("--fabric-driver"), option("--fabric-on") or "")
     try:
         yield fabrics
     finally:
@@ -222,8 +237,7 @@ def trial(
 def _experiment(
     request: pytest.FixtureRequest, first: Any, parts: tuple[Any, ...], values: dict[str, Any]
 ) -> Experiment:
-    from chaos.cli.runs import find
-    from chaos.experiment import Experiment
+    from chaos.experiment import Experiment, find
 
     if isinstance(first, Experiment):
         made = first

@@ -162,7 +162,7 @@ def _gone(entry: Entry) -> str:
         if started != where.started or state == "Z":
             return f"process {where.pid} has ended"
         return ""
-    if inode(where.netns) != where.inode:
+    if where.netns and inode(where.netns) != where.inode:
         return f"network namespace {where.netns} is no more"
     return ""
 

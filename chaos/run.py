@@ -17,12 +17,12 @@ import structlog
 from chaos import comparability, plan
 from chaos import record as records
 from chaos.driver import Driver
-from chaos.errors import BlockedError, LeftoverError, RailbreakError, SpecError
+from chaos.errors import BlockedError, CapabilityError, LeftoverError, RailbreakError, SpecError
 from chaos.experiment import Experiment
+from chaos.fabric import Fabric
 from chaos.ground import CALM_FOREIGN_PERCENT, Ground
 from chaos.judge import Verdict, judge_run, judge_trial, worst
 from chaos.observe import Observer
-from chaos.path import Tracer
 from chaos.record import Finding, Record, Trial
 from chaos.trial import run_trial
 
@@ -119,10 +119,11 @@ async def _run(
         comparability=comparability.block(driver.fidelity, command),
     )
     observer = Observer(driver, experiment.probes, heard)
-    tracer = Tracer(driver.fabric, driver.namespaces())
+    tracer = driver.paths()
     ground = Ground(experiment, driver, observer, tracer, folder, told, calm_foreign_percent)
     trials: list[Trial] = []
     try:
+        be_able(experiment, driver.fabric, type(driver))
         for probe in experiment.probes.values():
             getattr(probe, "available", lambda: None)()
         await be_sound(driver)
@@ -146,6 +147,17 @@ async def _run(
     _keep(folder, made, driver)
     told("run.judged", {"verdict": made.verdict})
     return made
+
+
+def be_able(experiment: Experiment, fabric: Fabric, driver: type[plan.Reach]) -> None:
+    """Return when a driver can make every change of an experiment; nothing is touched.
+
+    Raises:
+        CapabilityError: it cannot; says which, why, and what to use instead.
+    """
+    for fault, _, reason in plan.matrix(experiment, fabric, driver):
+        if reason:
+            raise CapabilityError(f"{fault}: {reason}")
 
 
 async def be_sound(driver: Driver, looks: int = 20) -> None:

@@ -13,7 +13,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -68,14 +68,29 @@ def difference(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
 async def settle(
     namespaces: Mapping[str, str], before: Snapshot, deadline_s: float = 20.0
 ) -> tuple[str, ...]:
+    """`settled` for the namespaces of this machine that `before` was taken of."""
+
+    async def again() -> Snapshot:
+        return await asyncio.to_thread(take, namespaces, before.nodes.keys())
+
+    return await settled(again, before, deadline_s)
+
+
+async def settled(
+    again: Callable[[], Awaitable[Snapshot]], before: Snapshot, deadline_s: float = 20.0
+) -> tuple[str, ...]:
     """Read again until the state is as before or time is up; what then still differs.
 
     Routing needs time after healing, so differences on the way are no findings.
+
+    Args:
+        again: Reads the state now.
+        before: What it was.
+        deadline_s: Seconds that the state may take.
     """
     until, pause = time.monotonic() + deadline_s, 0.05
     while True:
-        after = await asyncio.to_thread(take, namespaces, before.nodes.keys())
-        found = difference(before, after)
+        found = difference(before, await again())
         if not found or time.monotonic() >= until:
             return found
         await asyncio.sleep(min(pause, max(0.0, until - time.monotonic())))

@@ -18,10 +18,10 @@ from chaos import load, measures, snapshot
 from chaos.aim import Aimed
 from chaos.calm import Calm, alarms, be_calm, busy, clip
 from chaos.change import Change
+from chaos.driver import Holder
 from chaos.errors import SpecError, near
 from chaos.expose import expose, judged, of_impact
 from chaos.ground import Ground
-from chaos.hands import Hands
 from chaos.hands import Proof as HandsProof
 from chaos.plan import as_text
 from chaos.record import Exposure, Proof, Trial
@@ -66,17 +66,17 @@ async def run_trial(ground: Ground, number: int, seed: int, *, placebo: bool) ->
         ground.tell("fault.aimed", {"element": aimed.element, "fault": as_text(aimed.fault)})
 
     storm = ground.experiment.phases.storm.draw(rng)
-    usage = load.read(ground.driver.namespaces().values())
+    usage = ground.driver.load()
     proof, event, heal = await _storm(ground, number, aims, storm, rng)
     ground.tell("phase.entered", {"name": "after", "trial": number, "placebo": placebo})
     await ground.observer.say({"cmd": "phase", "name": "after"})
     await asyncio.sleep(ground.experiment.phases.after.s)
     residue: tuple[str, ...] = ()
     if aims:
-        residue = await snapshot.settle(ground.driver.namespaces(), calm.before, SETTLE_S)
+        residue = await snapshot.settled(ground.driver.snapshot, calm.before, SETTLE_S)
     await asyncio.sleep(FLUSH_S)
     windows = Windows(calm.window_ns, event, heal, now_ns() - int(FLUSH_S * 1e9), placebo)
-    used = load.between(usage, load.read(ground.driver.namespaces().values()))
+    used = load.between(usage, ground.driver.load())
     trial = replace(
         trial,
         windows=windows,
@@ -99,7 +99,7 @@ async def _stand(
         calm = await be_calm(ground, rng, number, placebo=placebo)
         if calm.trouble:
             return calm, (), Exposure()
-        aims, exposure = expose(ground, calm.counted, placebo)
+        aims, exposure = await expose(ground, calm.counted, placebo)
         avoiding = [
             label
             for label, crosses in exposure.others.items()
@@ -125,7 +125,7 @@ async def _storm(
         await asyncio.sleep(storm.s)
         end = now_ns()
         return Proof(), Moment(start, start), Moment(end, end)
-    armed: list[tuple[Hands, tuple[InForce, ...]]] = []
+    armed: list[tuple[Holder, tuple[InForce, ...]]] = []
     try:
         for at, aimed in enumerate(aims):
             changes = place_processes(
@@ -149,10 +149,9 @@ async def _storm(
     return _proof(faults, proofs, [s for _, spans in armed for s in spans]), event, heal
 
 
-async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Hands:
-    return await Hands.arm(
+async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Holder:
+    return await ground.driver.arm(
         changes,
-        {change.place: ground.driver.resolve(change.place) for change in changes},
         journal=ground.driver.folder / f"journal-{ground.folder.name}-{name}.jsonl",
         max_life=ground.experiment.max_life,
         log_dir=ground.folder,
@@ -160,7 +159,7 @@ async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Hands:
 
 
 async def _in_force(
-    ground: Ground, hands: Hands, start_ns: int, spans: Sequence[InForce]
+    ground: Ground, hands: Holder, start_ns: int, spans: Sequence[InForce]
 ) -> HandsProof:
     await hands.start(start_ns, spans)
     waiting = asyncio.create_task(hands.wait())

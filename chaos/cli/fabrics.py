@@ -11,17 +11,23 @@ from rich.columns import Columns
 from rich.panel import Panel
 from rich.table import Table
 
-from chaos import topology
+from chaos import drivers, topology
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.runner import drive
 from chaos.doctor import examine
-from chaos.drivers.netns import NetnsDriver
+from chaos.driver import Driver
 from chaos.errors import FabricError, SpecError, near
 from chaos.fabric import Fabric
 from chaos.shipped import fabric_names
 
 FabricName = Annotated[
     str, typer.Argument(metavar="FABRIC", help="A *.clab.yml file, or the name of a shipped one.")
+]
+DriverName = Annotated[
+    str,
+    typer.Option(
+        "--driver", metavar="DRIVER", help="netns (embedded, default), containerlab, or ssh."
+    ),
 ]
 Instance = Annotated[
     str,
@@ -53,22 +59,62 @@ def doctor(json: Json = False) -> None:
 def up(
     fabric: FabricName,
     name: Annotated[str, typer.Option(help="Name of this instance; default: the lab's.")] = "",
+    driver_name: DriverName = drivers.DEFAULT,
     json: Json = False,
 ) -> None:
     """Bring a fabric up on this machine, wait until it forwards, and leave it running.
 
     Every link, namespace and daemon is made inside a folder of its own under /run/railbreak; a
-    second copy of the same fabric gets a name of its own. Take it down with [bold]down[/].
+    second copy of the same fabric gets a name of its own. With [bold]--driver containerlab[/] the
+    real Containerlab deploys it. Take it down with [bold]down[/].
     """
     plan = topology.load(fabric)
-    driver = drive(_up(plan, name))
+    driver = drive(_up(plan, name, driver_name))
+    _told_up(driver, json)
+
+
+@app.command(rich_help_panel="Fabrics")
+def attach(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="LAB", help="A running lab (its name or *.clab.yml), or an inventory file."
+        ),
+    ],
+    driver_name: Annotated[
+        str, typer.Option("--driver", metavar="DRIVER", help="containerlab, or ssh.")
+    ] = "containerlab",
+    links: Annotated[
+        list[str] | None,
+        typer.Option(help="How it is cabled: a *.clab.yml of the same fabric, a CSV, or lldp."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of this instance; default: its own.")] = "",
+    json: Json = False,
+) -> None:
+    """Make a lab or machines that are not ours known as a fabric; nothing of them changes.
+
+    Afterwards every verb takes it by name: [bold]run … --on NAME[/], [bold]inject[/],
+    [bold]exec[/]. [bold]down[/] lets go of it, and leaves it as it is. Example:
+    [bold]railbreak attach hosts.yml --driver ssh --links fabric.clab.yml[/]
+    """
+    making = drivers.named(driver_name)
+    work = making.adopt(
+        target, instance=name or None, links=tuple(links or ()), progress=_progress()
+    )
+    _told_up(drive(work), json)
+
+
+def _told_up(driver: Driver, json: bool) -> None:
+    """What is up now, and what can be done with it."""
+    plan = driver.fabric
     if json:
         print_json(
             {
                 "instance": driver.instance,
                 "fabric": plan.name,
+                "driver": driver.name,
                 "folder": str(driver.folder),
-                "namespaces": dict(driver.namespaces()),
+                "namespaces": dict(getattr(driver, "namespaces", dict)()),
                 "addresses": dict(driver.addresses()),
             }
         )
@@ -84,9 +130,12 @@ def up(
     out.print(f"down:  railbreak down {driver.instance}", style="dim")
 
 
-async def _up(plan: Fabric, name: str) -> NetnsDriver:
+async def _up(plan: Fabric, name: str, driver_name: str) -> Driver:
     progress = _progress()
-    driver = await NetnsDriver.up(plan, instance=name or None, progress=progress, linger=True)
+    making = drivers.named(driver_name)
+    driver = await making.up(plan, instance=name or None, progress=progress, linger=True)
+    for warning in driver.warnings:
+        err.print(f"note: {warning}", style="yellow", markup=False)
     try:
         progress("waiting until the kernel forwards everywhere")
         await driver.wait_ready()
@@ -107,29 +156,33 @@ def down(
     instance: Annotated[str, typer.Argument(help="Instance or fabric name.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Every fabric of ours here.")] = False,
 ) -> None:
-    """Take a running fabric down: everything we made, and nothing else."""
+    """Take a running fabric down: everything we made, and nothing else.
+
+    A lab or machines that were only attached to are let go of; nothing of them changes.
+    """
     if every == bool(instance):
         raise SpecError("name one instance, or give --all")
-    running = NetnsDriver.running()
-    chosen = [one.instance for one in running] if every else [pick(instance)]
+    running = drivers.running()
+    chosen = [one.instance for one in running] if every else [pick(instance, stale=True)]
+    owned = {one.instance: one.owned for one in running}
     for one in chosen:
         drive(_down(one))
-        out.print(f"[green]down[/] {one}")
+        out.print(f"[green]{'down' if owned.get(one, True) else 'let go of'}[/] {one}")
     if not chosen:
         out.print("nothing is up")
 
 
 async def _down(instance: str) -> None:
-    await (await NetnsDriver.attach(instance)).down()
+    await (await drivers.attach(instance)).down()
 
 
-def pick(name: str = "") -> str:
+def pick(name: str = "", *, stale: bool = False) -> str:
     """The running instance called `name` (instance, fabric name, or file); the only one for none.
 
     Raises:
         FabricError: none, or more than one; the message lists what runs.
     """
-    running = [one for one in NetnsDriver.running() if one.alive]
+    running = [one for one in drivers.running() if one.alive or stale]
     names = [one.instance for one in running]
     if not name:
         if len(names) == 1:
@@ -201,7 +254,7 @@ def exec(
 
 
 async def _exec(instance: str, node: str, command: Sequence[str]) -> int:
-    driver = await NetnsDriver.attach(instance)
+    driver = await drivers.attach(instance)
     driver.fabric.node(node)
     piped = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
     done = await driver.exec(node, command, stdin=piped, deadline_s=3600)

@@ -14,16 +14,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from chaos import recover, snapshot
+from chaos import drivers, recover, snapshot
 from chaos.aim import aim
 from chaos.change import Change
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.fabrics import pick
 from chaos.cli.runner import drive
 from chaos.cli.words import fields_from
-from chaos.drivers.netns import NetnsDriver
+from chaos.driver import Holder
 from chaos.errors import LeftoverError, SpecError
-from chaos.hands import Hands
 from chaos.plan import as_text
 from chaos.registry import FAULTS, build
 from chaos.registry import load as load_registry
@@ -85,13 +84,12 @@ def _refuse_traffic_words(fault: Any) -> None:
 async def _inject(
     instance: str, fault: Any, length: Duration, seed: int, *, quiet: bool
 ) -> dict[str, Any]:
-    driver = await NetnsDriver.attach(instance)
+    driver = await drivers.attach(instance)
     aimed = aim(fault, driver.fabric, ())
     changes = place_processes(aimed.fault.changes(driver.fabric), {})
-    before = snapshot.take(driver.namespaces())
-    hands = await Hands.arm(
+    before = await driver.snapshot()
+    hands = await driver.arm(
         changes,
-        {change.place: driver.resolve(change.place) for change in changes},
         journal=driver.folder / f"journal-inject-{now_ns()}.jsonl",
         max_life=Duration(length.ns + 30 * 10**9),
         log_dir=driver.folder,
@@ -105,7 +103,7 @@ async def _inject(
     finally:
         proof = await hands.heal()
         await hands.close()
-    residue = await snapshot.settle(driver.namespaces(), before, deadline_s=20.0)
+    residue = await snapshot.settled(driver.snapshot, before, deadline_s=20.0)
     if not quiet:
         out.print(_table(changes, dict(enumerate(proof.changes))))
         if not proof.leftovers and not residue:
@@ -126,7 +124,7 @@ async def _inject(
     }
 
 
-async def _watch(hands: Hands, changes: tuple[Change, ...], *, quiet: bool) -> None:
+async def _watch(hands: Holder, changes: tuple[Change, ...], *, quiet: bool) -> None:
     waiting = asyncio.ensure_future(hands.wait())
     try:
         with Live(console=out, transient=True, auto_refresh=False) as live:
@@ -157,13 +155,20 @@ def _count(value: int | None) -> str:
 @app.command(rich_help_panel="Heal")
 def status(json: Json = False) -> None:
     """Say what is up and what is in force, anywhere on this machine. Changes nothing."""
-    running = NetnsDriver.running()
+    running = drivers.running()
     standing = [one for one in recover.in_force() if one.in_force is not False]
     if json:
         print_json(
             {
                 "fabrics": [
-                    {"instance": r.instance, "fabric": r.fabric, "alive": r.alive, "stale": r.stale}
+                    {
+                        "instance": r.instance,
+                        "fabric": r.fabric,
+                        "driver": r.driver,
+                        "owned": r.owned,
+                        "alive": r.alive,
+                        "stale": r.stale,
+                    }
                     for r in running
                 ],
                 "in_force": [recover.as_json(one) for one in standing],
@@ -172,7 +177,9 @@ def status(json: Json = False) -> None:
     else:
         for one in running:
             owner = "  [yellow](its owner died; railbreak down --all)[/]" if one.stale else ""
-            out.print(f"up        {one.instance}  ({one.fabric}, {one.age_s:.0f} s){owner}")
+            word = "up      " if one.owned else "attached"
+            how = "" if one.driver == drivers.DEFAULT else f", by {one.driver}"
+            out.print(f"{word}  {one.instance}  ({one.fabric}{how}, {one.age_s:.0f} s){owner}")
         for item in standing:
             out.print("[red]in force[/]  ", end="")
             out.print(recover.sentence(item), markup=False)

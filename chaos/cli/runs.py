@@ -15,80 +15,28 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from chaos import plan as planning
+from chaos import drivers, topology
 from chaos import record as records
-from chaos import topology
 from chaos.cli.app import Json, app, err, out, print_json
-from chaos.cli.fabrics import pick
+from chaos.cli.fabrics import DriverName, pick
 from chaos.cli.live import View
+from chaos.cli.plans import ExperimentName, On, Placebos, Seed, Trials
 from chaos.cli.runner import drive
-from chaos.drivers.netns import NetnsDriver
+from chaos.driver import Driver
 from chaos.errors import SpecError, near
-from chaos.experiment import Experiment, load
+from chaos.experiment import Experiment, find, varied
 from chaos.fabric import Fabric
 from chaos.ground import CALM_FOREIGN_PERCENT
 from chaos.judge import Verdict
 from chaos.record import Record
 from chaos.report import junit, page
-from chaos.run import make_folder, rejudge
+from chaos.run import be_able, make_folder, rejudge
 from chaos.run import run as run_experiment
-from chaos.shipped import experiment_names, experiment_path
 from chaos.units import Percent
 
 STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
 
-ExperimentName = Annotated[
-    str,
-    typer.Argument(metavar="EXPERIMENT", help="An experiment file, or the name of a shipped one."),
-]
 Out = Annotated[Path, typer.Option("--out", help="Folder that run folders are made in.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Trials with the fault.")]
-Placebos = Annotated[int | None, typer.Option(min=0, help="Trials without it.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
-On = Annotated[str, typer.Option("--on", metavar="INSTANCE", help="Run on a fabric that is up.")]
-
-
-def find(name: str) -> Experiment:
-    """An experiment by file or shipped name.
-
-    Raises:
-        SpecError: no such file or name; near names are offered.
-    """
-    if Path(name).exists() or name.endswith((".yml", ".yaml")) or "/" in name:
-        return load(name)
-    path = experiment_path(name)
-    if path is None:
-        raise SpecError(f"no experiment {name!r}; {near(name, experiment_names())}")
-    return load(path)
-
-
-def _with(
-    experiment: Experiment, trials: int | None, placebos: int | None, seed: int | None
-) -> Experiment:
-    return replace(
-        experiment,
-        trials=experiment.trials if trials is None else trials,
-        placebos=experiment.placebos if placebos is None else placebos,
-        seed=experiment.seed if seed is None else seed,
-    )
-
-
-@app.command(rich_help_panel="Start here")
-def plan(
-    experiment: ExperimentName,
-    trials: Trials = None,
-    placebos: Placebos = None,
-    seed: Seed = None,
-    json: Json = False,
-) -> None:
-    """Print every phase and every command of an experiment, in order. Nothing is touched."""
-    chosen = _with(find(experiment), trials, placebos, seed)
-    told = planning.lines(chosen, topology.load(chosen.fabric))
-    if json:
-        print_json({"experiment": chosen.name, "plan": list(told)})
-    else:
-        for line in told:
-            out.print(line, markup=False)
 
 
 @app.command(rich_help_panel="Break")
@@ -98,6 +46,7 @@ def run(
     placebos: Placebos = None,
     seed: Seed = None,
     on: On = "",
+    driver_name: DriverName = drivers.DEFAULT,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the record here.")] = None,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
@@ -110,11 +59,13 @@ def run(
     """Run an experiment: calm, storm, heal, after, as often as it says; then judge and report.
 
     Brings up the fabric that the experiment names and takes it down again, unless --on names one
-    that is up. Exit status: 0 pass, 1 fail, 2 inconclusive. Ctrl-C heals first.
+    that is up or attached. With --driver containerlab the real Containerlab deploys it. What the
+    driver cannot break is said before anything is touched. Exit status: 0 pass, 1 fail,
+    2 inconclusive. Ctrl-C heals first.
     """
-    chosen = _with(find(experiment), trials, placebos, seed)
+    chosen = varied(find(experiment), trials, placebos, seed)
     share = Percent.parse(calm_load).value
-    raise typer.Exit(_run(chosen, runs, on, json, junit_file, share))
+    raise typer.Exit(_run(chosen, runs, on, json, junit_file, share, driver_name))
 
 
 @app.command(rich_help_panel="Start here")
@@ -124,7 +75,7 @@ def demo(runs: Out = Path("runs")) -> None:
     Runs the shipped experiment remote_link_down with one trial and one placebo on a two-spine,
     four-leaf, eight-host fabric inside this machine.
     """
-    chosen = _with(find("remote_link_down"), 1, 1, None)
+    chosen = varied(find("remote_link_down"), 1, 1, None)
     if importlib.util.find_spec("torch") is None:
         err.print(
             "torch is not installed: the demo runs without its collective job "
@@ -150,13 +101,16 @@ def _run(
     json: Path | None,
     junit_file: Path | None,
     calm_load: float,
+    driver_name: str = drivers.DEFAULT,
 ) -> int:
     fabric = topology.load(chosen.fabric)
-    chosen.check(fabric)
+    if not on:
+        chosen.check(fabric)
+        be_able(chosen, fabric, drivers.named(driver_name))
     for option, path in (("--json", json), ("--junit", junit_file)):
         _writable(option, path)
     folder = make_folder(runs, chosen.name)
-    made = drive(_measured(chosen, fabric, folder, on, calm_load))
+    made = drive(_measured(chosen, fabric, folder, on, calm_load, driver_name))
     written = _write(made, folder)
     if json is not None:
         records.write(made, json)
@@ -184,13 +138,14 @@ def _writable(option: str, path: Path | None) -> None:
 
 
 async def _measured(
-    chosen: Experiment, fabric: Fabric, folder: Path, on: str, calm_load: float
+    chosen: Experiment, fabric: Fabric, folder: Path, on: str, calm_load: float, driver_name: str
 ) -> Record:
     with View(chosen, out) as view:
         if on:
-            driver = await NetnsDriver.attach(pick(on))
+            driver = await drivers.attach(pick(on))
+            chosen.check(driver.fabric)
             return await _trials(chosen, driver, folder, view, calm_load)
-        driver = await NetnsDriver.up(fabric, progress=view.step)
+        driver = await drivers.named(driver_name).up(fabric, progress=view.step)
         try:
             view.step("waiting until the kernel forwards everywhere")
             await driver.wait_ready()
@@ -201,7 +156,7 @@ async def _measured(
 
 
 async def _trials(
-    chosen: Experiment, driver: NetnsDriver, folder: Path, view: View, calm_load: float
+    chosen: Experiment, driver: Driver, folder: Path, view: View, calm_load: float
 ) -> Record:
     command = ["railbreak", *sys.argv[1:]]
     return await run_experiment(

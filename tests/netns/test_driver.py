@@ -16,7 +16,7 @@ from chaos import topology
 from chaos.change import Place
 from chaos.drivers.netns import NetnsDriver
 from chaos.drivers.netns.fib import read_running
-from chaos.drivers.netns.state import Life
+from chaos.drivers.state import Life
 from chaos.errors import FabricError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.netns import inode, inside

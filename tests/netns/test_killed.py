@@ -96,7 +96,7 @@ def end(process):
 
 def carriers():
     """Whether each port of the running pair has its carrier."""
-    from chaos.drivers.netns.state import running
+    from chaos.drivers.state import running
 
     (one,) = running()
 

@@ -4,8 +4,10 @@ import pytest
 
 from chaos.change import (
     KINDS,
+    BgpNeighbour,
     Hits,
     LinkState,
+    NodePower,
     PacketDrop,
     Place,
     ProcessSignal,
@@ -26,6 +28,8 @@ ONE_OF_EACH = (
     LinkState(PORT),
     PacketDrop(WIRE, "railbreak_x", "udp dport 4791", 5_000, 3),
     ProcessSignal(Place("host1", process="rank0"), "KILL"),
+    BgpNeighbour(Place("leaf1"), "eth1"),
+    NodePower(Place("spine1"), "pause"),
 )
 FABRIC = Fabric(
     "f",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.drivers.netns import frr, state
+from chaos.drivers import state
+from chaos.drivers.netns import frr
 from chaos.drivers.netns.audit import Interface, differences, rib_legs, shared_indexes
 from chaos.drivers.netns.frrconf import split
 from chaos.drivers.netns.links import veth_pair, wire_ruleset

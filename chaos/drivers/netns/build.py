@@ -27,7 +27,7 @@ from chaos.drivers.netns.nodes import (
     write_hosts,
 )
 from chaos.drivers.netns.plan import Plan
-from chaos.drivers.netns.state import State
+from chaos.drivers.state import State
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Node
 from chaos.netns import inside

@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from chaos.change import Place, Where
+from chaos.change import BgpNeighbour, Change, NodePower, Place, Where
 from chaos.driver import Audit, Capability, Done, unsupported
-from chaos.drivers.netns import audit, probing, ready, state
+from chaos.drivers import state
+from chaos.drivers.local import LocalReach, no_router
+from chaos.drivers.netns import audit, probing, ready
 from chaos.drivers.netns.build import Build, entry_of, hosts_of
 from chaos.drivers.netns.fib import read_addresses
 from chaos.drivers.netns.keeping import Keeper
 from chaos.drivers.netns.nodes import Command, environment
 from chaos.drivers.netns.plan import Plan, make_plan
 from chaos.drivers.netns.spawn import Child
-from chaos.drivers.netns.state import Running, State
+from chaos.drivers.state import Running, State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
 from chaos.netns import inode, inside
@@ -29,7 +31,7 @@ from chaos.registry import Program
 _LEAVE_AFTER_S = 2.0
 
 
-class NetnsDriver:
+class NetnsDriver(LocalReach):
     """One running copy of a fabric on this machine; made by `up` or `attach`.
 
     Attributes:
@@ -133,6 +135,44 @@ class NetnsDriver:
             raise FabricError(f"fabric {instance!r} is still coming up; try again in a moment")
         return cls(folder, known, make_plan(known.fabric))
 
+    @classmethod
+    async def adopt(
+        cls,
+        target: str,
+        *,
+        instance: str | None = None,
+        links: Sequence[str] = (),
+        progress: Callable[[str], None] | None = None,
+    ) -> NetnsDriver:
+        """Refused: an embedded fabric is always our own.
+
+        Raises:
+            CapabilityError: always.
+        """
+        raise unsupported(cls.name, "attach to what it did not make", "railbreak up FABRIC")
+
+    @classmethod
+    def refusal(cls, change: Change, fabric: Fabric) -> str:
+        """Why a change cannot be made here, and what instead; empty when it can."""
+        if isinstance(change, NodePower):
+            return (
+                f"driver {cls.name} cannot {change.state} {change.place.node} as a whole: its "
+                "nodes are namespaces that nothing runs; node_down cuts it off, rank_kill and "
+                "rank_stop end or stop its ranks"
+            )
+        if isinstance(change, BgpNeighbour):
+            return no_router(fabric, change.place.node)
+        return ""
+
+    def locate(self, change: Change) -> Where:
+        """Where a change acts now; a router's command line is entered from outside."""
+        where = super().locate(change)
+        if not isinstance(change, BgpNeighbour):
+            return where
+        spaces = entry_of(self._state, change.place.node).paths
+        enter = ("nsenter", f"--net={spaces['net']}", f"--mount={spaces['mnt']}", "--")
+        return dataclasses.replace(where, enter=enter)
+
     @property
     def folder(self) -> Path:
         """Where this instance keeps its state, logs and journals."""
@@ -183,7 +223,8 @@ class NetnsDriver:
                 f"no process {place.process!r} on {place.node}; " + near(str(place), self.processes)
             )
         if not place.port:
-            raise unsupported(self.name, f"reach {place.node} as a whole", "name one of its ports")
+            path = self.namespaces()[place.node]
+            return Where(path, inode(path))
         end = self.plan.end(Port(place.node, place.port))
         if place.side == "wire":
             return Where(self.wire, inode(self.wire), end.wire_name, end.wire_ifindex)

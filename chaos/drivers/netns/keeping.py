@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import chaos
-from chaos.drivers.netns.state import Life
+from chaos.drivers.state import Life
 from chaos.errors import CapabilityError, FabricError
 from chaos.netns import CLONE_NEWPID, unshare
 

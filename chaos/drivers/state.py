@@ -79,6 +79,9 @@ class State:
         ready: It was completely built.
         spaces: File descriptors in the keeper, per node and kind of namespace.
         wire: The same for the hidden namespace; key `net`.
+        driver: Name of the driver that reaches it.
+        owned: We made what it reaches, so taking it down removes that; else it is let go of only.
+        details: What the driver needs to find it again; plain data.
     """
 
     instance: str
@@ -91,6 +94,9 @@ class State:
     ready: bool = False
     spaces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     wire: Mapping[str, int] = field(default_factory=dict)
+    driver: str = "netns"
+    owned: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Replace the state file in one step."""
@@ -114,6 +120,8 @@ class Running:
         linger: It outlives its owner.
         stale: Nobody owns it any more, or its namespaces are gone: `reap` removes it.
         folder: Its state.
+        driver: Name of the driver that reaches it.
+        owned: We made it; else it is somebody else's, and only attached to.
     """
 
     instance: str
@@ -125,10 +133,16 @@ class Running:
     linger: bool
     stale: bool
     folder: Path
+    driver: str = "netns"
+    owned: bool = True
 
 
 def claim(
-    fabric: Fabric, instance: str | None, keeper: Life | None = None, token: str = ""
+    fabric: Fabric,
+    instance: str | None,
+    keeper: Life | None = None,
+    token: str = "",
+    driver: str = "netns",
 ) -> tuple[Path, State]:
     """Take a name for a new instance: the lab's, else with -2, -3, …; atomic.
 
@@ -137,6 +151,7 @@ def claim(
         instance: The name wanted; None for the next free one.
         keeper: Process that will keep its namespaces.
         token: By which the keeper finds the folder again, whatever it came to be called.
+        driver: Name of the driver that claims it.
 
     Raises:
         SpecError: `instance` is no usable name.
@@ -157,7 +172,15 @@ def claim(
     try:
         for count in range(1, 1000):
             name = wanted if count == 1 else f"{wanted}-{count}"
-            state = State(name, fabric, owner, keeper or Life(), began=time.time(), token=token)
+            state = State(
+                name,
+                fabric,
+                owner,
+                keeper or Life(),
+                began=time.time(),
+                token=token,
+                driver=driver,
+            )
             state.save(part)
             try:
                 part.rename(root / name)
@@ -220,13 +243,17 @@ def fabric_from_json(data: Mapping[str, Any]) -> Fabric:
 
 
 def running() -> tuple[Running, ...]:
-    """Every instance on this machine, by name; reads only."""
+    """Every instance on this machine, by name, whatever its driver; reads only.
+
+    An embedded one is alive while its namespaces exist; one that is reached otherwise, once it was
+    completely made.
+    """
     found = []
     for folder in _folders():
         state = read_state(folder)
         if state is None:
             continue
-        alive = state.keeper.alive
+        alive = state.keeper.alive if state.keeper.pid else state.ready
         dead = state.keeper.pid != 0 and not alive
         stale = dead or not (state.owner.alive or state.linger)
         age = max(0.0, time.time() - state.began)
@@ -241,6 +268,8 @@ def running() -> tuple[Running, ...]:
                 state.linger,
                 stale,
                 folder,
+                state.driver,
+                state.owned,
             )
         )
     return tuple(found)
@@ -256,8 +285,11 @@ def _folders() -> list[Path]:
 
 
 def reap() -> tuple[str, ...]:
-    """Remove instances whose owner died and that were not meant to outlive it; their names."""
-    gone = [item for item in running() if item.stale]
+    """Remove instances whose owner died and that were not meant to outlive it; their names.
+
+    Only embedded ones: what another driver made is taken down by that driver.
+    """
+    gone = [item for item in running() if item.stale and item.driver == "netns"]
     for item in gone:
         state = read_state(item.folder)
         remove(item.folder, state.keeper if state else Life())

@@ -1,0 +1,78 @@
+"""`plan`: what an experiment would do, and whether a driver can; or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from chaos import drivers, topology
+from chaos import plan as planning
+from chaos.cli.app import Json, app, out, print_json
+from chaos.cli.fabrics import DriverName, pick
+from chaos.cli.runner import drive
+from chaos.experiment import find, varied
+
+ExperimentName = Annotated[
+    str,
+    typer.Argument(metavar="EXPERIMENT", help="An experiment file, or the name of a shipped one."),
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials with the fault.")]
+Placebos = Annotated[int | None, typer.Option(min=0, help="Trials without it.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
+On = Annotated[str, typer.Option("--on", metavar="INSTANCE", help="Run on a fabric that is up.")]
+
+
+@app.command(rich_help_panel="Start here")
+def plan(
+    experiment: ExperimentName,
+    trials: Trials = None,
+    placebos: Placebos = None,
+    seed: Seed = None,
+    driver_name: DriverName = drivers.DEFAULT,
+    on: On = "",
+    json: Json = False,
+) -> None:
+    """Print every phase and every command of an experiment, in order. Nothing is touched.
+
+    Says per change whether the driver can make it, and if not, why and what to use instead. With
+    [bold]--on[/], the plan is made for a fabric that is up or attached.
+    """
+    chosen = varied(find(experiment), trials, placebos, seed)
+    making, fabric = drivers.named(driver_name), topology.load(chosen.fabric)
+    if on:
+        known = drive(drivers.attach(pick(on)))
+        making, fabric = drivers.named(known.name), known.fabric
+    told = planning.lines(chosen, fabric, making.name)
+    reach = planning.matrix(chosen, fabric, making)
+    if json:
+        print_json(
+            {
+                "experiment": chosen.name,
+                "driver": making.name,
+                "fidelity": making.fidelity,
+                "plan": list(told),
+                "capabilities": [
+                    {"fault": name, "change": text, "can": not reason, "reason": reason}
+                    for name, text, reason in reach
+                ],
+            }
+        )
+        return
+    for line in told:
+        out.print(line, markup=False)
+    out.print(_matrix(making.name, reach))
+
+
+def _matrix(name: str, reach: Sequence[tuple[str, str, str]]) -> Table:
+    """Per fault and element: whether the driver can, or the reason why not."""
+    table = Table(box=None, pad_edge=False, title=f"driver {name}", title_justify="left")
+    for column in ("", "fault", "change", "why not, and what instead"):
+        table.add_column(column)
+    for fault, text, reason in reach:
+        mark = "[red]no[/]" if reason else "[green]yes[/]"
+        table.add_row(mark, Text(fault), Text(text), Text(reason))
+    return table

@@ -1,0 +1,132 @@
+"""What drivers share whose nodes are network namespaces of this machine: acting, looking, reading.
+
+A namespace is known by its path and inode. A node that was restarted has another one, so paths are
+asked for each time and warm sockets are dropped when an inode changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from chaos import load, snapshot
+from chaos.change import Change, Place, Where
+from chaos.errors import CapabilityError
+from chaos.fabric import Crossing, Fabric, Link, Port, Stream
+from chaos.hands import Hands
+from chaos.netns import inode
+from chaos.path import Counters, Tracer
+from chaos.snapshot import Snapshot
+from chaos.units import Duration
+
+
+class LocalReach:
+    """Base of a driver whose `namespaces()` are on this machine.
+
+    Attributes:
+        fabric: The fabric.
+        processes: Processes that can be aimed at, by `node/process`; observers fill it.
+    """
+
+    name: ClassVar[str]
+    fabric: Fabric
+    processes: dict[str, Where]
+
+    def namespaces(self) -> Mapping[str, str]:
+        """Path of the network namespace per node."""
+        raise NotImplementedError
+
+    def resolve(self, place: Place) -> Where:
+        """Where a place is now."""
+        raise NotImplementedError
+
+    @classmethod
+    def refusal(cls, change: Change, fabric: Fabric) -> str:
+        """Why this driver cannot make a change, and what to use instead; empty when it can."""
+        return ""
+
+    def locate(self, change: Change) -> Where:
+        """Where a change acts now.
+
+        Raises:
+            CapabilityError: this driver cannot make it; says why and what to use instead.
+            SpecError: the fabric has no such place.
+        """
+        reason = self.refusal(change, self.fabric)
+        if reason:
+            raise CapabilityError(reason)
+        return self.resolve(change.place)
+
+    async def arm(
+        self, changes: Sequence[Change], *, journal: Path, max_life: Duration, log_dir: Path
+    ) -> Hands:
+        """Make changes ready in an injector process; nothing is changed yet."""
+        wheres = {change.place: self.locate(change) for change in changes}
+        return await Hands.arm(changes, wheres, journal=journal, max_life=max_life, log_dir=log_dir)
+
+    def announced(self, node: str, pid: int, started: int) -> Where:
+        """The way to a process that a program announced."""
+        return Where(pid=pid, started=started)
+
+    def paths(self) -> LocalPaths:
+        """Look-ups of paths and counters of ports."""
+        return LocalPaths(self)
+
+    async def snapshot(self) -> Snapshot:
+        """The state that faults may touch, per node."""
+        return await asyncio.to_thread(snapshot.take, self.namespaces())
+
+    def load(self) -> load.Reading:
+        """How busy this machine is, and with what of ours."""
+        return load.read(self.namespaces().values())
+
+
+def no_router(fabric: Fabric, node: str) -> str:
+    """Why no BGP session of a node can be touched; empty for a node that runs FRR."""
+    if fabric.node(node).runs == "frr":
+        return ""
+    return f"{node} runs no BGP of FRR, so it has no session to shut down; name a router"
+
+
+class LocalPaths:
+    """Warm sockets in every node, renewed when a node was."""
+
+    def __init__(self, reach: LocalReach) -> None:
+        self._reach = reach
+        self._seen: dict[str, int] = {}
+        self._tracer: Tracer | None = None
+
+    def _warm(self) -> Tracer:
+        namespaces = dict(self._reach.namespaces())
+        seen = {node: inode(path) for node, path in namespaces.items()}
+        if self._tracer is None or seen != self._seen:
+            self.close()
+            self._tracer, self._seen = Tracer(self._reach.fabric, namespaces), seen
+        return self._tracer
+
+    async def crossings(self, stream: Stream) -> tuple[Crossing, ...]:
+        """Links that a stream's packets cross, in order.
+
+        Raises:
+            FabricError: a node has no route for them, or they run in a circle.
+        """
+        return self._warm().crossings(
+            stream.source,
+            stream.source_ip,
+            stream.target_ip,
+            stream.proto,
+            stream.sport,
+            stream.dport,
+        )
+
+    async def counters(self, links: Iterable[Link]) -> dict[Port, Counters]:
+        """Packet and byte counters of both ends of links."""
+        return self._warm().counters(links)
+
+    def close(self) -> None:
+        """Close every socket."""
+        if self._tracer is not None:
+            self._tracer.close()
+            self._tracer = None
