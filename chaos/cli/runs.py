@@ -230,7 +230,7 @@ def report(
     if not run:
         _list(runs, json)
         return
-    path = _record_path(run, runs)
+    path = record_path(run, runs)
     made = records.read(path)
     if judge:
         made = rejudge(made, find(made.experiment["file"] or made.experiment["name"]))
@@ -251,7 +251,12 @@ def _home(path: Path, runs: Path) -> Path:
     return folder
 
 
-def _record_path(run: str, runs: Path) -> Path:
+def record_path(run: str, runs: Path) -> Path:
+    """The record of a run: a file, a folder, or a name among the runs.
+
+    Raises:
+        SpecError: there is none; near names are offered.
+    """
     for candidate in (Path(run), Path(run) / "record.json", runs / run / "record.json"):
         if candidate.is_file():
             return candidate

@@ -17,7 +17,7 @@ LAYERS = (
     {"netlink", "netns", "nft", "saved", "saved_words", "native", "journal", "injector", "hands",
      "snapshot", "recover", "driver", "drivers", "path", "load", "comparability"},
     {"record", "measures", "judge", "observe", "ground", "expose", "calm", "trial"},
-    {"run", "report", "doctor"},
+    {"run", "report", "compare", "doctor"},
     {"cli", "pytest_plugin"},
 )  # fmt: skip
 
