@@ -1,0 +1,1 @@
+"""The driver `ssh`: machines that are there already, reached over SSH."""
