@@ -76,6 +76,11 @@ def railbreak(monkeypatch, capsys, tmp_path):
         (["undo", "nothing.jsonl"], 3, "nothing.jsonl"),
         (["run", "placebo", "--trials", "0"], 3, "--trials"),
         (["run", "placebo", "--calm-load", "lots"], 3, "a share expected"),
+        (["up", "pair", "--driver", "netsn"], 3, "no driver 'netsn'; did you mean netns?"),
+        (["plan", "placebo", "--driver", "netsn"], 3, "no driver 'netsn'"),
+        (["plan", "placebo", "--on", "lab9"], 5, "no fabric 'lab9' is running"),
+        (["attach", "lab9", "--driver", "netns"], 4, "cannot attach to what it did not make"),
+        (["compare", "only-one"], 3, "no run 'only-one'"),
         (["runn"], 3, "runn"),
         (["run"], 3, "EXPERIMENT"),
     ],
@@ -244,3 +249,28 @@ def test_a_record_kept_elsewhere_gets_its_page_among_the_runs(railbreak, tmp_pat
     assert "false alarms in placebo trials: expected at most 0, got 0 in 20" in out
     assert (tmp_path / "runs" / "placebo" / "report.html").stat().st_size > 10_000
     assert sorted(kept.parent.iterdir()) == before
+
+
+def test_a_plan_says_per_change_whether_the_driver_can(railbreak, tmp_path):
+    """The matrix names the reason and what to use instead, before anything is touched."""
+    file = tmp_path / "stop.yaml"
+    file.write_text(
+        "promise: a stopped spine costs nothing\n"
+        "fabric: clos-2x4x8\n"
+        "fault:\n  node_stop: {node: spine1}\n"
+        "probes:\n  flow: {source: host1, target: host8, rate: 1 kpps}\n"
+        "objectives:\n  - {measure: flow_lost_packets, at_most: 10, because: it must}\n"
+    )
+    status, said, _ = railbreak("plan", str(file), "--json")
+    (row,) = json.loads(said)["capabilities"]
+    assert (status, row["can"]) == (0, False)
+    assert "cannot stop spine1 as a whole" in row["reason"]
+    assert "node_down cuts it off" in row["reason"]
+
+    status, said, told = railbreak("run", str(file))
+    assert status == 4
+    assert "cannot stop spine1 as a whole" in told
+    assert not list(tmp_path.glob("runs/*")), "refused before anything was made"
+
+    _, said, _ = railbreak("plan", "remote_link_down", "--json")
+    assert {row["can"] for row in json.loads(said)["capabilities"]} == {True}
