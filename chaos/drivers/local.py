@@ -13,10 +13,12 @@ from typing import ClassVar
 
 from chaos import load, snapshot
 from chaos.change import Change, Place, Where
+from chaos.drivers.fib import read_addresses
+from chaos.drivers.ready import Plugged
 from chaos.errors import CapabilityError
-from chaos.fabric import Crossing, Fabric, Link, Port, Stream
+from chaos.fabric import Crossing, Fabric, Link, Node, Port, Stream
 from chaos.hands import Hands
-from chaos.netns import inode
+from chaos.netns import inode, inside
 from chaos.path import Counters, Tracer
 from chaos.snapshot import Snapshot
 from chaos.units import Duration
@@ -33,6 +35,7 @@ class LocalReach:
     name: ClassVar[str]
     fabric: Fabric
     processes: dict[str, Where]
+    _addresses: dict[str, str] | None = None
 
     def namespaces(self) -> Mapping[str, str]:
         """Path of the network namespace per node."""
@@ -70,6 +73,26 @@ class LocalReach:
         """The way to a process that a program announced."""
         return Where(pid=pid, started=started)
 
+    def ends_of(self, node: str) -> Sequence[Plugged]:
+        """Ends of links at `node`, in the order of the links."""
+        raise NotImplementedError
+
+    def addresses(self) -> Mapping[str, str]:
+        """The first IPv4 (else IPv6) address on a host's links, in their order, per host.
+
+        Hosts are the nodes of that role; where none has it, those that only run a shell. An
+        address on another interface, such as that of a management network, never counts.
+        """
+        if self._addresses is None:
+            listed = {node.name: self._addresses_of(node.name) for node in hosts_of(self.fabric)}
+            self._addresses = {name: found[0] for name, found in listed.items() if found}
+        return self._addresses
+
+    def _addresses_of(self, node: str) -> list[str]:
+        held = inside(self.namespaces()[node], read_addresses)
+        listed = [item for end in self.ends_of(node) for item in held.get(end.ifindex, ())]
+        return [str(item.ip) for item in sorted(listed, key=lambda item: item.version)]
+
     def paths(self) -> LocalPaths:
         """Look-ups of paths and counters of ports."""
         return LocalPaths(self)
@@ -88,6 +111,17 @@ def no_router(fabric: Fabric, node: str) -> str:
     if fabric.node(node).runs == "frr":
         return ""
     return f"{node} runs no BGP of FRR, so it has no session to shut down; name a router"
+
+
+def hosts_of(fabric: Fabric) -> tuple[Node, ...]:
+    """Nodes of role `host`; where none has it, those that only run a shell."""
+    shells = tuple(node for node in fabric.nodes.values() if node.runs == "shell")
+    return fabric.with_role("host") or shells
+
+
+def is_router(node: Node) -> bool:
+    """Whether the node forwards between its links as its purpose."""
+    return node.runs == "frr" or (node.runs != "bridge" and node.role != "host")
 
 
 class LocalPaths:

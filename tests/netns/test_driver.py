@@ -14,8 +14,8 @@ import pytest
 
 from chaos import topology
 from chaos.change import Place
+from chaos.drivers.fib import read_running
 from chaos.drivers.netns import NetnsDriver
-from chaos.drivers.netns.fib import read_running
 from chaos.drivers.state import Life
 from chaos.errors import FabricError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port

@@ -17,7 +17,7 @@ import pytest
 from chaos import netlink as nl
 from chaos import topology
 from chaos.change import Place
-from chaos.drivers.netns.fib import read_fib
+from chaos.drivers.fib import read_fib
 from chaos.drivers.netns.links import veth_pair
 from chaos.drivers.netns.plan import End
 from chaos.fabric import Fabric, Link, Node, Port

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from chaos.drivers import state
+from chaos.drivers.audit import Interface, differences, rib_legs, shared_indexes
 from chaos.drivers.netns import frr
-from chaos.drivers.netns.audit import Interface, differences, rib_legs, shared_indexes
 from chaos.drivers.netns.frrconf import split
 from chaos.drivers.netns.links import veth_pair, wire_ruleset
 from chaos.drivers.netns.nodes import binds_of, environment, exec_lines, furnish, write_hosts
 from chaos.drivers.netns.plan import FIRST_IFINDEX, make_plan
-from chaos.drivers.netns.ready import Expected, Leg, expectations, missing
+from chaos.drivers.ready import Expected, Leg, expectations, missing
 from chaos.errors import FabricError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 

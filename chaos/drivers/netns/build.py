@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from chaos.drivers.fib import read_addresses
 from chaos.drivers.netns import frr
-from chaos.drivers.netns.fib import read_addresses
 from chaos.drivers.netns.keeping import Keeper
 from chaos.drivers.netns.links import bring_up, join_wires, make_cables
 from chaos.drivers.netns.nodes import (
@@ -238,9 +238,3 @@ def entry_of(state: State, node: str) -> Entry:
     held = f"/proc/{state.keeper.pid}"
     paths = {kind: f"{held}/fd/{fd}" for kind, fd in state.spaces[node].items()}
     return Entry(node, paths | {"pid": f"{held}/ns/pid"})
-
-
-def hosts_of(fabric: Fabric) -> tuple[Node, ...]:
-    """Nodes of role `host`; where none has it, those that only run a shell."""
-    shells = tuple(node for node in fabric.nodes.values() if node.runs == "shell")
-    return fabric.with_role("host") or shells

@@ -6,25 +6,26 @@ import asyncio
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from chaos.change import BgpNeighbour, Change, NodePower, Place, Where
 from chaos.driver import Audit, Capability, Done, unsupported
-from chaos.drivers import state
+from chaos.drivers import audit, ready, state
 from chaos.drivers.local import LocalReach, no_router
-from chaos.drivers.netns import audit, probing, ready
-from chaos.drivers.netns.build import Build, entry_of, hosts_of
-from chaos.drivers.netns.fib import read_addresses
+from chaos.drivers.netns import probing
+from chaos.drivers.netns.audit import cabling
+from chaos.drivers.netns.build import Build, entry_of
+from chaos.drivers.netns.frr import check_log
 from chaos.drivers.netns.keeping import Keeper
 from chaos.drivers.netns.nodes import Command, environment
-from chaos.drivers.netns.plan import Plan, make_plan
-from chaos.drivers.netns.spawn import Child
+from chaos.drivers.netns.plan import End, Plan, make_plan
+from chaos.drivers.spawn import Child
 from chaos.drivers.state import Running, State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
-from chaos.netns import inode, inside
+from chaos.netns import inode
 from chaos.registry import Program
 
 #: Seconds that an injector has for healing after the owner of a fabric was killed.
@@ -55,7 +56,6 @@ class NetnsDriver(LocalReach):
         self.processes: dict[str, Where] = {}
         self._children: list[Child] = []
         self._keeper: Keeper | None = None
-        self._addresses: dict[str, str] | None = None
 
     @staticmethod
     def probe() -> tuple[Capability, ...]:
@@ -192,21 +192,9 @@ class NetnsDriver(LocalReach):
         """Path of the network namespace per node."""
         return {name: str(self._folder / "ns" / name) for name in self.fabric.nodes}
 
-    def addresses(self) -> Mapping[str, str]:
-        """The first IPv4 (else IPv6) address on a host's links, in their order, per host.
-
-        Hosts are the nodes of that role; where none has it, those that only run a shell.
-        """
-        if self._addresses is None:
-            hosts = [node.name for node in hosts_of(self.fabric)]
-            listed = {name: self._addresses_of(name) for name in hosts}
-            self._addresses = {name: found[0] for name, found in listed.items() if found}
-        return self._addresses
-
-    def _addresses_of(self, node: str) -> list[str]:
-        held = inside(self.namespaces()[node], read_addresses)
-        listed = [item for end in self.plan.ends_of(node) for item in held.get(end.ifindex, ())]
-        return [str(item.ip) for item in sorted(listed, key=lambda item: item.version)]
+    def ends_of(self, node: str) -> Sequence[End]:
+        """Ends of links at `node`, in the order of the links."""
+        return self.plan.ends_of(node)
 
     def resolve(self, place: Place) -> Where:
         """Where a place is now.
@@ -241,7 +229,16 @@ class NetnsDriver(LocalReach):
 
     async def audit(self) -> Audit:
         """Compare FRR's routes with the kernel's, and the cabling with the file."""
-        return await audit.compare(self, self.wire)
+        return await audit.compare(self, cabling(self, self.wire))
+
+    async def daemons(self, node: str) -> Collection[str]:
+        """Names of FRR's daemons that run in a router."""
+        sockets = self._folder / "nodes" / node / "run" / "frr"
+        return [path.stem for path in sockets.glob("*.vty")]
+
+    def check(self, node: str) -> None:
+        """Raise `FabricError` where FRR refused a line of its configuration."""
+        check_log(node, self._folder / "nodes" / node)
 
     async def exec(
         self, node: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float = 60.0

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos.drivers.local import is_router
 from chaos.errors import SpecError, near
 from chaos.fabric import Fabric, Link, Node, Port
 
@@ -151,11 +152,6 @@ def _fresh_mac(taken: set[str], *words: str) -> str:
 
 #: Source and destination address, protocol, source and destination port.
 HASH_FIELDS = "55"
-
-
-def is_router(node: Node) -> bool:
-    """Whether the node forwards between its links as its purpose."""
-    return node.runs == "frr" or (node.runs != "bridge" and node.role != "host")
 
 
 def _sysctls(fabric_name: str, node: Node, warnings: list[str]) -> dict[str, str]:

@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from chaos.driver import Audit
-from chaos.drivers.netns.fib import Leg, Network, read_addresses, read_fib, read_running
-from chaos.drivers.netns.frr import check_log
-from chaos.drivers.netns.plan import Plan
+from chaos.drivers.fib import Leg, Network, read_addresses, read_fib, read_running
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Port
 from chaos.netns import inside
@@ -104,16 +101,28 @@ def missing(
     return absent, few
 
 
-class Reach(Protocol):
-    """What waiting needs of a driver."""
-
-    fabric: Fabric
-    plan: Plan
-    warnings: list[str]
+class Plugged(Protocol):
+    """A port and the kernel's index of its interface."""
 
     @property
-    def folder(self) -> Path:
-        """Where the instance keeps its state."""
+    def port(self) -> Port:
+        """The fabric's port."""
+        ...
+
+    @property
+    def ifindex(self) -> int:
+        """Index in the node."""
+        ...
+
+
+class Reach(Protocol):
+    """What waiting and auditing need of a driver."""
+
+    fabric: Fabric
+    warnings: list[str]
+
+    def ends_of(self, node: str) -> Sequence[Plugged]:
+        """Ends of links at `node`, in the order of the links."""
         ...
 
     def namespaces(self) -> Mapping[str, str]:
@@ -128,6 +137,14 @@ class Reach(Protocol):
         """RIB against FIB."""
         ...
 
+    async def daemons(self, node: str) -> Collection[str]:
+        """Names of FRR's daemons that run in a router."""
+        ...
+
+    def check(self, node: str) -> None:
+        """Raise `FabricError` where FRR refused a line of its configuration."""
+        ...
+
 
 def host_prefixes(reach: Reach) -> dict[Network, list[Port]]:
     """Prefixes on the ports of nodes that are neither router nor bridge, from the kernel."""
@@ -135,7 +152,7 @@ def host_prefixes(reach: Reach) -> dict[Network, list[Port]]:
     for name, path in reach.namespaces().items():
         if reach.fabric.nodes[name].runs != "shell":
             continue
-        ports = {end.ifindex: end.port for end in reach.plan.ends_of(name)}
+        ports = {end.ifindex: end.port for end in reach.ends_of(name)}
         for index, addresses in inside(path, read_addresses).items():
             for address in addresses if index in ports else ():
                 found.setdefault(address.network, []).append(ports[index])
@@ -171,7 +188,7 @@ async def wait(reach: Reach, deadline_s: float) -> None:
             )
         await asyncio.sleep(_POLL_S)
     for name in routers:
-        check_log(name, reach.folder / "nodes" / name)
+        reach.check(name)
     reach.warnings.extend(f"{sentence} (as its routing means)" for sentence in watch.few)
 
 
@@ -210,7 +227,7 @@ def _no_carrier(reach: Reach) -> list[str]:
     dark = []
     for name, path in reach.namespaces().items():
         running = inside(path, read_running)
-        dark += [end.port.id for end in reach.plan.ends_of(name) if end.ifindex not in running]
+        dark += [end.port.id for end in reach.ends_of(name) if end.ifindex not in running]
     return dark
 
 
@@ -236,8 +253,8 @@ _QUESTIONS = {"bgpd": "show bgp summary json", "bfdd": "show bfd peers json"}
 
 
 async def _node_sessions(reach: Reach, name: str) -> list[str]:
-    sockets = reach.folder / "nodes" / name / "run" / "frr"
-    asked = [daemon for daemon in _QUESTIONS if (sockets / f"{daemon}.vty").exists()]
+    running = await reach.daemons(name)
+    asked = [daemon for daemon in _QUESTIONS if daemon in running]
     if not asked:
         return []
     answers = await reach.vtysh(name, *(_QUESTIONS[daemon] for daemon in asked))
