@@ -13,6 +13,7 @@ LAYERS = (
     WORDS,
     {"shipped", "document", "objectives", "topology", "experiment", "experiment_schema",
      "experiment_values", "experiment_fit"},
+    {"inventory"},
     {"aim", "plan"},
     {"netlink", "netns", "nft", "saved", "saved_words", "native", "journal", "injector", "hands",
      "snapshot", "recover", "driver", "drivers", "path", "load", "comparability"},
