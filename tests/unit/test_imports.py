@@ -11,10 +11,11 @@ WORDS = {"errors", "units", "fabric", "change", "timeline", "registry", "fields"
 #: A room may import only from rooms above it in this list (and from its own).
 LAYERS = (
     WORDS,
+    {"nos"},
     {"shipped", "document", "objectives", "topology", "experiment", "experiment_schema",
      "experiment_values", "experiment_fit"},
     {"inventory"},
-    {"aim", "plan"},
+    {"aim", "plan", "bisection", "toll", "sight", "radius"},
     {"netlink", "netns", "nft", "saved", "saved_words", "native", "journal", "injector", "hands",
      "snapshot", "recover", "driver", "drivers", "path", "load", "comparability"},
     {"record", "measures", "judge", "observe", "ground", "expose", "calm", "trial"},
