@@ -1,0 +1,325 @@
+"""SSH connections to many machines at once: opened side by side, host keys always checked.
+
+No password is ever read or sent: keys, the agent and the user's ssh_config say who we are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import asyncssh
+
+from chaos.driver import Done
+from chaos.drivers.ssh.refused import sentence
+from chaos.drivers.ssh.target import Target
+from chaos.errors import FabricError, near
+from chaos.timeline import now_ns
+
+CONNECT_S = 20.0
+KEEPALIVE_S, KEEPALIVE_COUNT = 5, 3
+#: Handshakes at one time: servers drop the eleventh unauthenticated one (`MaxStartups`), jump hosts
+#: feel that most, and each costs processor time here.
+AT_ONCE = 32
+#: How much longer than its own deadline a command may stay silent before the connection is blamed.
+GRACE_S = 10.0
+_KILLED = 137
+
+
+class _Client(asyncssh.SSHClient):
+    """Remembers the host key that was not trusted."""
+
+    offered: str = ""
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        """Called only for a key that is in no file of known hosts: never trusted."""
+        kind = key.get_algorithm()
+        self.offered = f"{kind} {key.get_fingerprint()}"
+        return False
+
+
+class Connection:
+    """One machine: commands as argv, bytes in and out.
+
+    A server allows ten sessions per connection by default; where it refuses another one, a further
+    connection to the same machine is opened.
+
+    Attributes:
+        target: How it is reached.
+    """
+
+    def __init__(
+        self, target: Target, first: asyncssh.SSHClientConnection, pool: Connections
+    ) -> None:
+        self.target, self._open, self._pool = target, [first], pool
+        self._more = asyncio.Lock()
+
+    @property
+    def peer(self) -> str:
+        """The address that the machine sees us come from; empty where it does not say."""
+        found = self._open[0].get_extra_info("sockname")
+        return str(found[0]) if found else ""
+
+    def closed(self) -> bool:
+        """Whether the first connection is gone."""
+        return bool(self._open[0].is_closed())
+
+    def wrapped(self, argv: Sequence[str], *, root: bool = True) -> tuple[str, ...]:
+        """A command with what gives it root's rights in front, as far as the target asks for it."""
+        become = self.target.become if root else ""
+        if become == "sudo":
+            return ("sudo", "-n", "--", *argv)
+        if become == "su":
+            return ("su", "-s", "/bin/sh", "root", "-c", shlex.join(argv))
+        return tuple(argv)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        deadline_s: float = 60.0,
+        root: bool = True,
+    ) -> Done:
+        """Run a command to its end, never through a shell of ours; quoted once for the login shell.
+
+        Its process group is killed on the machine itself at the deadline, so that nothing of it
+        stays even when the connection is lost meanwhile.
+
+        Raises:
+            FabricError: it was killed at the deadline, or the connection is lost.
+        """
+        limit = ("timeout", "-s", "KILL", str(max(1, math.ceil(deadline_s))))
+        before = now_ns()
+        process = await self.start((*limit, *argv), root=root)
+        try:
+            async with asyncio.timeout(deadline_s + GRACE_S):
+                stdout, stderr = await process.communicate(stdin)
+                await process.wait_closed()
+        except TimeoutError:
+            raise FabricError(
+                f"{self.target.name}: {shlex.join(argv)} has not answered for "
+                f"{deadline_s + GRACE_S:g} s; the connection is dead, the command is killed on "
+                "the machine"
+            ) from None
+        except (OSError, asyncssh.Error) as error:
+            raise FabricError(sentence(self.target, error)) from None
+        finally:
+            process.close()
+        after, code = now_ns(), _code(process)
+        if code == _KILLED and after - before >= deadline_s * 1e9:
+            raise FabricError(
+                f"{self.target.name}: {shlex.join(argv)} was killed after {deadline_s:g} s"
+            )
+        if code is None:
+            raise FabricError(
+                f"{self.target.name}: the connection was lost during {shlex.join(argv)}"
+            )
+        return Done(code, bytes(stdout or b""), bytes(stderr or b""), before, after)
+
+    async def start(
+        self, argv: Sequence[str], *, root: bool = True
+    ) -> asyncssh.SSHClientProcess[bytes]:
+        """Start a command and leave its three streams open.
+
+        Raises:
+            FabricError: the connection is lost, or the server opens no further session.
+        """
+        command = shlex.join(self.wrapped(argv, root=root))
+        for attempt in range(2):
+            for one in reversed(self._open):
+                try:
+                    return await one.create_process(command, encoding=None)
+                except asyncssh.ChannelOpenError:
+                    continue
+                except (OSError, asyncssh.Error) as error:
+                    raise FabricError(sentence(self.target, error)) from None
+            if attempt == 0:
+                await self._another()
+        raise FabricError(f"{self.target.name}: the server opens no further session")
+
+    async def _another(self) -> None:
+        known = len(self._open)
+        async with self._more:
+            if len(self._open) == known:  # else somebody else opened one meanwhile
+                self._open.append(await self._pool.dial(self.target))
+
+    async def close(self) -> None:
+        """End every connection to the machine; repeatable."""
+        for one in self._open:
+            one.close()
+        for one in self._open:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(2.0):
+                    await one.wait_closed()
+            one.abort()
+
+
+def _code(process: asyncssh.SSHClientProcess[bytes]) -> int | None:
+    if process.exit_status is not None and process.exit_status >= 0:
+        return process.exit_status
+    return _KILLED if process.exit_signal else None
+
+
+class Connections:
+    """One connection per machine, opened side by side.
+
+    Args:
+        targets: The machines.
+        at_once: Handshakes at one time.
+        connect_s: How long one may take.
+
+    Examples:
+        async with Connections(targets) as machines:
+            failures = await machines.open()
+            done = await machines["gpu1"].run(("uname", "-r"))
+    """
+
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        *,
+        at_once: int = AT_ONCE,
+        connect_s: float = CONNECT_S,
+    ) -> None:
+        self.targets: dict[str, Target] = {one.name: one for one in targets}
+        self._connect_s = connect_s
+        self._turn = asyncio.Semaphore(at_once)
+        self._connections: dict[str, Connection] = {}
+        self._jumps: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = {}
+
+    def __getitem__(self, name: str) -> Connection:
+        """The connection to a machine.
+
+        Raises:
+            FabricError: there is none.
+        """
+        if name not in self._connections:
+            raise FabricError(f"no connection to {name}; {near(name, self._connections)}")
+        return self._connections[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._connections
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._connections)
+
+    async def open(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Connect to machines (all by default) that are not connected; a sentence per failure."""
+        wanted = [
+            name for name in (self.targets if names is None else names) if not self._usable(name)
+        ]
+        found = await asyncio.gather(*(self._connect(self.targets[name]) for name in wanted))
+        return {name: why for name, why in zip(wanted, found, strict=True) if why}
+
+    def _usable(self, name: str) -> bool:
+        return name in self._connections and not self._connections[name].closed()
+
+    async def _connect(self, target: Target) -> str:
+        try:
+            first = await self.dial(target)
+        except FabricError as error:
+            return str(error)
+        self._connections[target.name] = Connection(target, first, self)
+        return ""
+
+    async def dial(self, target: Target) -> asyncssh.SSHClientConnection:
+        """A new connection, through its jump hosts.
+
+        Raises:
+            FabricError: one sentence: what failed, and the cure.
+        """
+        tunnel = await self._through(target) if target.jump else None
+        client = _Client()
+        async with self._turn:
+            try:
+                async with asyncio.timeout(self._connect_s):
+                    return await _dial(target, client, tunnel)
+            except (OSError, TimeoutError, asyncssh.Error, ValueError) as error:
+                raise FabricError(sentence(target, error, offered=client.offered)) from None
+
+    async def _through(self, target: Target) -> asyncssh.SSHClientConnection:
+        """The connection to its last jump host; each is opened once and shared."""
+        if target.jump not in self._jumps:
+            before, _, last = target.jump.rpartition(",")
+            hop = _hop(last, replace(target, jump=before))
+            self._jumps[target.jump] = asyncio.create_task(self.dial(hop))
+        return await asyncio.shield(self._jumps[target.jump])
+
+    async def close(self) -> None:
+        """End every connection; repeatable."""
+        await asyncio.gather(*(one.close() for one in self._connections.values()))
+        self._connections.clear()
+        for jump in self._jumps.values():
+            jump.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                (await jump).abort()
+        self._jumps.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+def _hop(text: str, like: Target) -> Target:
+    """A jump host `[user@]host[:port]` (IPv6 in brackets), reached with the target's own files."""
+    user, _, rest = text.strip().rpartition("@")
+    host, port = rest, 0
+    if rest.startswith("["):
+        host, _, tail = rest[1:].partition("]")
+        port = int(tail[1:]) if tail[1:].isdecimal() else 0
+    elif rest.count(":") == 1:
+        host, _, tail = rest.partition(":")
+        port = int(tail) if tail.isdecimal() else 0
+    name = f"jump host {host} (for {like.name})"
+    return replace(like, name=name, address=host, port=port, user=user, platform="")
+
+
+async def _dial(
+    target: Target, client: _Client, tunnel: asyncssh.SSHClientConnection | None
+) -> asyncssh.SSHClientConnection:
+    given = _settings(target) | {"client_factory": lambda: client}
+    if tunnel is not None:
+        given["tunnel"] = tunnel
+    if "known_hosts" not in given:
+        options = await asyncssh.SSHClientConnectionOptions.construct(host=target.address, **given)
+        if options.known_hosts is None:  # an ssh_config may switch the check off: it stays on
+            given["known_hosts"] = _host_keys("~/.ssh/known_hosts")
+    return await asyncssh.connect(target.address, **given)
+
+
+def _settings(target: Target) -> dict[str, Any]:
+    """What is asked of asyncssh; what the target leaves open is left to ssh_config."""
+    given: dict[str, Any] = {
+        "keepalive_interval": KEEPALIVE_S,
+        "keepalive_count_max": KEEPALIVE_COUNT,
+        "preferred_auth": "publickey",
+        "password": None,
+        "login_timeout": CONNECT_S,
+    }
+    if target.port:
+        given["port"] = target.port
+    if target.user:
+        given["username"] = target.user
+    if target.key_file:
+        given["client_keys"] = [str(Path(target.key_file).expanduser())]
+    if target.ssh_config:
+        given["config"] = [str(Path(target.ssh_config).expanduser())]
+    if target.known_hosts:
+        given["known_hosts"] = _host_keys(target.known_hosts)
+    return given
+
+
+def _host_keys(file: str) -> str | bytes:
+    path = Path(file).expanduser()
+    return str(path) if path.is_file() else b""

@@ -1,0 +1,356 @@
+"""Machines with real OpenSSH servers, made of namespaces: each its own network, mounts and pids.
+
+    machines("h1", "r1", "h2") ──▶ Machines; `link` draws cables between them
+                    mgmt (a bridge in a namespace of its own; the controller's side joins it)
+                 ┌────────┼────────┐
+                h1 ─eth1─ r1 ─eth2─ h2          198.18/16 management, 198.19/16 cables
+
+A machine has its own /run and /tmp, a host key and one authorized key; nothing leads out of it. All
+of it dies with the test process.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from chaos.drivers.ssh.target import Target
+from chaos.netns import inside, setns
+
+_numbers = itertools.count()
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+
+_CONFIG = """
+Port 22
+HostKey {folder}/host_{name}
+AuthorizedKeysFile {folder}/authorized
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+MaxStartups 100:30:200
+UseDNS no
+{more}
+"""
+_INIT = """
+mount -t tmpfs -o mode=755{run_size} tmpfs /run || exit 1
+mount -t tmpfs -o mode=1777{tmp_size} tmpfs /tmp || exit 1
+mount -t sysfs sysfs /sys 2>/dev/null
+mkdir -p /run/sshd /run/frr
+hostname {name}
+{setup}
+{sshd} -D -E {folder}/log_{name} -f {folder}/config_{name} &
+while :; do sleep 3600 & wait $!; done
+"""
+
+
+def _run(*argv, **more):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+    return done.stdout
+
+
+def _knock(address):
+    with socket.create_connection((address, 22), 1):
+        pass
+
+
+class Box:
+    """One machine: `name`, `address`, `netns`, and `run` to look at it without SSH."""
+
+    def __init__(self, name, address, netns, process):
+        self.name, self.address, self.netns, self.process = name, address, netns, process
+
+    @property
+    def pid(self):
+        """Process id of its init, outside."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            return int(file.read().split()[0])
+
+    def run(self, *argv, check=True):
+        """A command in the machine, by its namespaces; its output."""
+        enter = ("nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-u")
+        done = subprocess.run((*enter, *argv), capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{self.name}: {argv}: {done.stderr}"
+        return done.stdout
+
+    def left(self):
+        """What of ours is on it: files, processes, tables; sentences."""
+        found = []
+        for folder in ("/run/railbreak", "/tmp/railbreak-0"):
+            listed = self.run("sh", "-c", f"find {folder} 2>/dev/null", check=False).split()
+            found += [f"{self.name}: file {one}" for one in listed]
+        told = self.run("ps", "-eo", "args=")
+        found += [
+            f"{self.name}: process {line}"
+            for line in told.splitlines()
+            if "railbreak" in line and "sshd" not in line and "ps -eo" not in line
+        ]
+        tables = self.run("nft", "list", "tables")
+        found += [f"{self.name}: {line}" for line in tables.splitlines() if "railbreak" in line]
+        return found
+
+
+class Machines:
+    """A set of machines and the management network that reaches them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.prefix = f"rbs{os.getpid()}n{next(_numbers)}"
+        self.boxes = {}
+        self.cables = []
+        self.mgmt = f"/run/netns/{self.prefix}mgmt"
+        self.key, self.known_hosts = folder / "key", folder / "known_hosts"
+        self.addresses = {}
+        self._made = []
+
+    def __getitem__(self, name):
+        return self.boxes[name]
+
+    def up(self):
+        self._keygen(self.key)
+        shutil.copy(f"{self.key}.pub", self.folder / "authorized")
+        self.known_hosts.write_text("")
+        self._netns("mgmt")
+        self.ip("mgmt", "link add br0 type bridge")
+        self.ip("mgmt", "addr add 198.18.0.1/16 dev br0")
+        self.ip("mgmt", "link set br0 up")
+        return self
+
+    def _keygen(self, path):
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path))
+
+    def _netns(self, name):
+        _run("ip", "netns", "add", self.prefix + name)
+        self._made.append(self.prefix + name)
+        self.ip(name, "link set lo up")
+
+    def ip(self, name, command):
+        _run("ip", "-n", self.prefix + name, *command.split())
+
+    def add(self, *names, monotonic=None, run_size="", tmp_size="", setup="", more="", known=True):
+        """Machines with an SSH server each.
+
+        Args:
+            names: Their names.
+            monotonic: Seconds that their CLOCK_MONOTONIC is ahead of ours.
+            run_size: Such as `64k`: how much fits into /run (and `tmp_size` /tmp).
+            setup: Shell lines run as its init before the server starts.
+            more: Lines of its sshd_config.
+            known: Its host key goes into the file of known hosts.
+        """
+        for name in names:
+            number = len(self.boxes) + 2
+            address = f"198.18.{number // 250}.{number % 250 + 1}"
+            self._netns(name)
+            # an index of its own per port: the bridge end never has the machine's
+            first = ("link", "add", "mgmt0", "netns", self.prefix + name, "type", "veth")
+            _run("ip", *first, "peer", "name", f"m{number}", "netns", self.prefix + "mgmt")
+            self.ip("mgmt", f"link set m{number} master br0 up")
+            self.ip(name, f"addr add {address}/16 dev mgmt0")
+            self.ip(name, "link set mgmt0 up")
+            self._keygen(self.folder / f"host_{name}")
+            public = (self.folder / f"host_{name}.pub").read_text().split()
+            if known:
+                with self.known_hosts.open("a") as file:
+                    file.write(f"{address} {public[0]} {public[1]}\n")
+            config = _CONFIG.format(folder=self.folder, name=name, more=more)
+            (self.folder / f"config_{name}").write_text(config)
+            init = _INIT.format(
+                folder=self.folder,
+                name=name,
+                sshd=SSHD,
+                setup=setup,
+                run_size=f",size={run_size}" if run_size else "",
+                tmp_size=f",size={tmp_size}" if tmp_size else "",
+            )
+            clock = ("--time", f"--monotonic={monotonic}") if monotonic is not None else ()
+            process = subprocess.Popen(
+                (
+                    *("setpriv", "--pdeathsig", "KILL"),
+                    *("nsenter", f"--net=/run/netns/{self.prefix}{name}", "unshare", "--mount"),
+                    *("--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc", *clock),
+                    *("sh", "-c", init),
+                ),
+                stdin=subprocess.DEVNULL,
+            )
+            self.boxes[name] = Box(name, address, f"/run/netns/{self.prefix}{name}", process)
+        for name in names:
+            self._await_server(name)
+        return self
+
+    def _await_server(self, name):
+        give_up = time.monotonic() + 20
+        while True:
+            try:
+                inside(self.mgmt, lambda: _knock(self[name].address))
+                return
+            except OSError:
+                log = self.folder / f"log_{name}"
+                said = log.read_text() if log.exists() else ""
+                assert time.monotonic() < give_up, f"no server on {name}: {said}"
+                time.sleep(0.02)
+
+    def link(self, a, b, mtu=1500):
+        """A cable `h1:eth1`, `r1:eth1`; addresses and routes are the caller's (`ip`)."""
+        (x, xn), (y, yn) = a.split(":"), b.split(":")
+        first = ("link", "add", xn, "netns", self.prefix + x, "type", "veth")
+        _run("ip", *first, "peer", "name", yn, "netns", self.prefix + y)
+        for node, port in ((x, xn), (y, yn)):
+            self.ip(node, f"link set {port} mtu {mtu} up")
+        self.cables.append((a, b))
+
+    def star(self, hosts, router="r1"):
+        """Every host on a port of one router; addresses and routes set; pings go through."""
+        inside(
+            f"/run/netns/{self.prefix}{router}",
+            lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"),
+        )
+        for number, host in enumerate(hosts, 1):
+            self.link(f"{host}:eth1", f"{router}:eth{number}")
+            self.ip(host, f"addr add 198.19.{number}.2/24 dev eth1")
+            self.ip(router, f"addr add 198.19.{number}.1/24 dev eth{number}")
+            self.ip(host, f"route add 198.19.0.0/16 via 198.19.{number}.1")
+            self.addresses[host] = f"198.19.{number}.2"
+        return self
+
+    def target(self, name, **more):
+        """How a machine is reached."""
+        given = {"user": "root", "key_file": str(self.key), "known_hosts": str(self.known_hosts)}
+        return Target(name, self[name].address, **(given | more))
+
+    def targets(self, **more):
+        return [self.target(name, **more) for name in self.boxes]
+
+    def inventory(self, names=None, *, routers=("r1",), extra=""):
+        """An Ansible inventory of them and a table of the cables; both paths."""
+        args = f"-o UserKnownHostsFile={self.known_hosts}"
+        lines = [
+            "all:",
+            "  vars:",
+            "    ansible_user: root",
+            f"    ansible_ssh_common_args: {args}",
+        ]
+        lines += [f"    ansible_ssh_private_key_file: {self.key}", "  children:"]
+        names = list(self.boxes if names is None else names)
+        for group, members in (
+            ("hosts", [one for one in names if one not in routers]),
+            ("routers", [one for one in names if one in routers]),
+        ):
+            lines += [f"    {group}:", "      hosts:"] if members else []
+            for name in members:
+                lines.append(f"        {name}: {{ansible_host: {self[name].address}}}")
+        hosts = self.folder / "hosts.yml"
+        hosts.write_text("\n".join(lines) + "\n" + extra)
+        table = self.folder / "links.csv"
+        rows = [",".join((*a.split(":"), *b.split(":"))) for a, b in self.cables]
+        table.write_text("\n".join(("StartDevice,StartPort,EndDevice,EndPort", *rows)) + "\n")
+        return hosts, table
+
+    def blackhole(self, *names):
+        """Lose every packet of the management network to and from machines; returns the undo."""
+        table = "inet blackhole"
+        chosen = ", ".join(self[name].address for name in names)
+        rules = " ".join(
+            f"chain {hook} {{ type filter hook {hook} priority 0; ip {word} {{ {chosen} }} drop; }}"
+            for hook, word in (("input", "saddr"), ("output", "daddr"))
+        )
+        argv = ("nsenter", f"--net={self.mgmt}", "nft")
+        _run(*argv, f"table {table} {{ {rules} }}")
+        return lambda: _run(*argv, f"delete table {table}")
+
+    def control(self, work, deadline_s=120.0):
+        """Run a coroutine function on the controller's side (in the management namespace)."""
+        result, failure = [], []
+
+        async def limited():
+            async with asyncio.timeout(deadline_s):
+                return await work()
+
+        def body():
+            fd = os.open(self.mgmt, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                setns(fd)
+                result.append(asyncio.run(limited()))
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                os.close(fd)
+
+        thread = threading.Thread(target=body, name="controller")
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0]
+        return result[0]
+
+    def python(self, *argv, **more):
+        """A Python of ours as a process on the controller's side."""
+        return subprocess.Popen(("nsenter", f"--net={self.mgmt}", sys.executable, *argv), **more)
+
+    def left(self):
+        """What of ours is on any machine."""
+        return [sentence for box in self.boxes.values() for sentence in box.left()]
+
+    def down(self):
+        for box in self.boxes.values():
+            with contextlib.suppress(ProcessLookupError):
+                box.process.kill()
+        for box in self.boxes.values():
+            box.process.wait()
+        for name in reversed(self._made):
+            subprocess.run(("ip", "netns", "del", name), check=False)
+
+
+def wait_until(condition, what, deadline_s=20.0):
+    """Return once `condition()` is true; fail, naming `what`, after the deadline."""
+    give_up = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < give_up, f"waited {deadline_s:g} s for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def _servers_possible():
+    if os.geteuid() != 0:
+        pytest.skip("makes network namespaces, which needs root")
+    if SSHD is None:
+        pytest.skip("no sshd here: apt-get install openssh-server")
+
+
+def _make():
+    return Machines(Path(tempfile.mkdtemp(prefix="railbreak-ssh-", dir="/var/tmp"))).up()
+
+
+@pytest.fixture
+def machines(_servers_possible):
+    """No machines yet: `machines.add("h1", …)` makes them."""
+    made = _make()
+    try:
+        yield made
+    finally:
+        made.down()
+        shutil.rmtree(made.folder)
+
+
+@pytest.fixture(scope="module")
+def shared_machines(_servers_possible):
+    """The same, for a whole module."""
+    made = _make()
+    try:
+        yield made
+    finally:
+        made.down()
+        shutil.rmtree(made.folder)
