@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-WORDS = {"errors", "units", "fabric", "change", "timeline", "registry", "fields"}
+WORDS = {"errors", "units", "fabric", "change", "timeline", "registry", "fields", "roce", "packets"}
 #: A room may import only from rooms above it in this list (and from its own).
 LAYERS = (
     WORDS,
