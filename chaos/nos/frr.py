@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from chaos.change import BgpNeighbour, Change, Hits, LinkState, PacketDrop, Where
-from chaos.errors import FabricError
+from chaos.errors import CapabilityError, FabricError
 from chaos.nos.table import Commands, Platform, Standing, neighbour_of, port_of, unsupported
 
 TITLE = "Linux with FRR"
+_LINE = 3500  # characters; a terminal takes 4095
 #: Kernel routes that somebody set by hand; those of daemons come back by themselves.
 _BY_HAND = re.compile(r"^(?!.* proto (?!static\b|boot\b)).+$")
 _PASSING = re.compile(r" (linkdown|dead|onlink|pref \S+)\b")
@@ -154,6 +155,12 @@ def _neighbour(change: BgpNeighbour, answers: Sequence[str]) -> Commands:
 def _drop(change: PacketDrop) -> Commands:
     port = port_of(change)
     ruleset = change.ruleset(port).rstrip("\n").replace("\n", "; ")
+    if len(ruleset) > _LINE:
+        raise CapabilityError(
+            f"{TITLE}: the pattern of {change.millionths / 1e4:g} % is longer than a line of a "
+            "terminal; drop 5 % or less, or everything of a flow, or reach it as a Linux host "
+            "without a platform"
+        )
     remove = change.steps(Where(ifname=port)).undo[0]
     return Commands(
         do=(shlex.join(("nft", ruleset)),),
