@@ -57,7 +57,8 @@ class Where:
     """A place resolved by a driver, good on this machine until its inode changes.
 
     Attributes:
-        netns: Path that opens the network namespace; empty for a process.
+        netns: Path that opens the network namespace; empty for a process, and on another machine
+            for its own.
         inode: Inode of that namespace when resolved; a later mismatch means it was replaced.
         ifname: Kernel's interface name in it.
         ifindex: Kernel's interface index in it.

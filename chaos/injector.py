@@ -4,6 +4,9 @@ It reads JSON lines on standard input (`arm`, `start`, `hits`, `heal`), answers 
 and takes everything back when its input closes, its owner ends, a signal comes or its life is
 over. Nothing stops the healing. One thread, no garbage collection, SCHED_FIFO where allowed.
 
+On another machine it is told a lease: without a line on its input for so long it heals as well. It
+then also arms a dead-man (`chaos.deadman`) before the deed, which heals when *it* is dead.
+
     arm ──▶ ready ──▶ start ──▶ action … done ──▶ heal ──▶ healed
       └▶ refused        └▶ failed (everything was taken back)
 """
@@ -25,15 +28,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.change import Change, Hits, LinkState, Where, from_json
+from chaos.change import Argv, Change, Hits, LinkState, Where, from_json
+from chaos.deadman import Deadman
 from chaos.errors import ApplyError, BlockedError, FabricError, RailbreakError
 from chaos.journal import Journal, State
 from chaos.native import Native, build, process_state
+from chaos.timeline import now_ns
 
 SPIN_NS = 200_000  # the last stretch before an action is spun, not slept
 _MOST_AT_ONCE_US = 1_000_000  # of real-time running without a sleep
 QUIET_NS = 2_000_000  # this close before an action nothing else is begun
 GONE_WITHIN_NS = 2_000_000_000  # how long a taken-back change may take to be gone
+RENEW_NS = 400_000_000  # a lease is renewed at most so often
 _MCL_CURRENT = 1
 
 
@@ -60,14 +66,19 @@ class Held:
     taken_back: bool = False
 
 
-def cure(change: Change, where: Where, saved: dict[str, Any]) -> str:
-    """The commands that take a change back by hand, from the machine's own namespace."""
+def undoing(change: Change, where: Where, saved: dict[str, Any]) -> tuple[Argv, ...]:
+    """The commands that take a change back, from the machine's own namespace."""
     if isinstance(change, LinkState):
         undo = change.steps(where, [tuple(one) for one in saved.get("commands", ())]).undo
     else:
         undo = change.steps(where).undo
     enter = ("nsenter", f"--net={where.netns}") if where.netns else ()
-    return "; ".join(shlex.join((*enter, *argv)) for argv in undo)
+    return tuple((*enter, *argv) for argv in undo)
+
+
+def cure(change: Change, where: Where, saved: dict[str, Any]) -> str:
+    """The same as one line, for a person."""
+    return "; ".join(shlex.join(argv) for argv in undoing(change, where, saved))
 
 
 class Injector:
@@ -82,6 +93,9 @@ class Injector:
         self.trouble: list[str] = []
         self.healed = False
         self.leaving = ""
+        self.lease_ns = 0
+        self.deadman: Deadman | None = None
+        self._heard = self._renewed = 0
         self._out = bytearray()
         self._in = b""
         self._owner = os.pidfd_open(owner)
@@ -110,8 +124,9 @@ class Injector:
                         self.leaving = "its owner ended"
                     elif fd == 0:
                         self._read()
-                if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns:
+                if self.deadline_ns is not None and now_ns() >= self.deadline_ns:
                     self.leaving = "its life was over"
+                self._check_lease()
         except BaseException as error:
             self.leaving = f"{type(error).__name__}: {error}"
             raise
@@ -121,24 +136,44 @@ class Injector:
 
     def _idle_ms(self) -> int:
         """How long nothing is due; whole milliseconds, short of the next action."""
-        due = [one for one in (self.deadline_ns, self.edges[0][0] if self.edges else None) if one]
+        lease = self._heard + self.lease_ns if self.lease_ns else None
+        edge = self.edges[0][0] if self.edges else None
+        due = [one for one in (self.deadline_ns, edge, lease) if one]
         if not due:
             return 60_000
-        left = min(due) - time.monotonic_ns() - QUIET_NS
+        left = min(due) - now_ns() - QUIET_NS
         return max(0, min(left // 1_000_000, 60_000))
 
     def _read(self) -> None:
+        self._check_lease()  # what lay unread while this process stood still renews nothing
         got = os.read(0, 1 << 20)
         if not got:
-            self.leaving = "its input was closed"
+            self.leaving = self.leaving or "its input was closed"
             return
+        self._heard = now_ns()
+        self._renew()
         *lines, self._in = (self._in + got).split(b"\n")
         for line in lines:
             self._obey(json.loads(line))
 
+    def _check_lease(self) -> None:
+        if self.lease_ns and now_ns() - self._heard >= self.lease_ns:
+            self.leaving = self.leaving or "its lease ran out"
+
+    def _renew(self) -> None:
+        """Tell the dead-man that this process lives and hears its controller."""
+        if self.deadman is not None and self._heard - self._renewed >= RENEW_NS:
+            self._renewed = self._heard
+            try:
+                self.deadman.renew("armed" if self.deadline_ns is None else "started")
+            except OSError as error:
+                self.trouble.append(f"the dead-man's lease cannot be renewed: {error.strerror}")
+
     def _obey(self, command: dict[str, Any]) -> None:
         try:
             match command["cmd"]:
+                case "beat":
+                    pass
                 case "arm":
                     self._arm(command)
                 case "start":
@@ -177,6 +212,8 @@ class Injector:
                     cure=one.cure,
                     owner=self._me,
                 )
+            if "lease_ns" in command:
+                self._arm_deadman(command, held)
         except BaseException:
             for one in written[:-1]:  # nothing was done, so their lines are not left open
                 self._note("taken_back", one)
@@ -186,7 +223,25 @@ class Injector:
         self.held = held
         self.life_ns = command["max_life_ns"]
         _settle_down()
-        self._say(ev="ready", fifo=os.sched_getscheduler(0) & 0xFF == os.SCHED_FIFO)
+        told = [{"saved": dict(one.native.saved), "cure": one.cure} for one in held]
+        fifo = os.sched_getscheduler(0) & 0xFF == os.SCHED_FIFO
+        remote = {"changes": told, "owner": self._me} if self.deadman is not None else {}
+        self._say(ev="ready", fifo=fifo, **remote)
+
+    def _arm_deadman(self, command: dict[str, Any], held: list[Held]) -> None:
+        """Before the deed: a script with every undo, last change first."""
+        undo = [
+            argv
+            for one in reversed(held)
+            for argv in undoing(one.change, one.where, dict(one.native.saved))
+        ]
+        self.deadman = Deadman.arm(
+            Path(command["deadman"]),
+            undo,
+            lease_s=command["lease_ns"] / 1e9,
+            life_s=command["max_life_ns"] / 1e9,
+        )
+        self.lease_ns, self._heard = command["lease_ns"], now_ns()
 
     def _start(self, command: dict[str, Any]) -> None:
         """Take the schedule: for each span, do at its start and undo at its end."""
@@ -198,7 +253,9 @@ class Injector:
                 f"the last span ends after {spans[-1][1] / 1e9:g} s, but the changes may live "
                 f"{self.life_ns / 1e9:g} s at most"
             )
-        self.deadline_ns = max(t0, time.monotonic_ns()) + self.life_ns
+        self.deadline_ns = max(t0, now_ns()) + self.life_ns
+        self._renewed = 0
+        self._renew()
         self.edges = deque(
             (t0 + at, kind) for start, end in spans for at, kind in ((start, "do"), (end, "undo"))
         )
@@ -207,14 +264,19 @@ class Injector:
     # ------------------------------------------------------------------ the deed
 
     def _act_if_due(self) -> None:
-        while self.edges and self.edges[0][0] - time.monotonic_ns() <= QUIET_NS:
+        while self.edges and self.edges[0][0] - now_ns() <= QUIET_NS:
+            self._check_lease()
             if self.leaving:
                 return
             planned, kind = self.edges.popleft()
-            if not self.edges and planned - time.monotonic_ns() > QUIET_NS // 2:
+            if not self.edges and planned - now_ns() > QUIET_NS // 2:
                 self._still_in_force()
             wait_until(planned)
-            if not self._act(planned, kind):
+            begun = now_ns()
+            acted = self._act(planned, kind)
+            if now_ns() - begun > RENEW_NS:  # a slow command is no silence of the controller
+                self._heard = max(self._heard, now_ns())
+            if not acted:
                 return
             if not self.edges:
                 self.heal()
@@ -224,7 +286,7 @@ class Injector:
         """One edge of the schedule for every change; False when a change could not be made."""
         done, failure = [], ""
         for one in self.held if kind == "do" else reversed(self.held):
-            before = time.monotonic_ns()
+            before = now_ns()
             try:
                 if kind == "do":
                     one.begun = one.pending = True  # before the deed: half done is undone too
@@ -235,7 +297,7 @@ class Injector:
             except ApplyError as error:
                 failure = str(error)
                 break
-            done.append((one, before, time.monotonic_ns()))
+            done.append((one, before, now_ns()))
         for one, before, after in done:
             self._told_action(one, kind, planned, before, after)
         if kind == "do" and not failure:
@@ -262,7 +324,7 @@ class Injector:
 
     def _look_until(self) -> int:
         """Looking must not delay the next action."""
-        soon = time.monotonic_ns() + GONE_WITHIN_NS
+        soon = now_ns() + GONE_WITHIN_NS
         return min(soon, self.edges[0][0] - QUIET_NS) if self.edges else soon
 
     def _still_in_force(self) -> None:
@@ -280,16 +342,18 @@ class Injector:
         if not self.healed:
             self.healed = True
             self.edges.clear()
-            until = time.monotonic_ns() + GONE_WITHIN_NS
+            until = now_ns() + GONE_WITHIN_NS
             while left := [one for one in reversed(self.held) if not one.taken_back]:
                 for one in left:
                     self._take_back(one)
-                if time.monotonic_ns() >= until:
+                if now_ns() >= until:
                     break
                 if any(one.refused for one in left):
                     time.sleep(0.02)  # a route may wait for a carrier, an address for its link
             for one in self.held:
                 self._close(one)
+            if self.deadman is not None and all(one.taken_back for one in self.held):
+                self.deadman.disarm()
         self._say(
             ev="healed",
             why=self.leaving,
@@ -305,12 +369,12 @@ class Injector:
             return
         try:
             if one.pending or one.refused or _holds(one.native):
-                before = time.monotonic_ns()
+                before = now_ns()
                 one.refused = one.native.undo()
-                self._told_action(one, "undo", before, before, time.monotonic_ns())
+                self._told_action(one, "undo", before, before, now_ns())
                 one.pending = False
             one.hits = self._count(one)
-            until = time.monotonic_ns() + GONE_WITHIN_NS
+            until = now_ns() + GONE_WITHIN_NS
             one.taken_back = _awaited(one.native, False, until) and not one.refused
         except Exception as error:  # one failed undo must not stop the others
             one.refused = (*one.refused, str(error))
@@ -396,18 +460,18 @@ def _holds(native: Native) -> bool:
 def _awaited(native: Native, wanted: bool, until_ns: int) -> bool:
     """Look until the change is in the wanted state or time is up; whether it is."""
     while native.in_force() is not wanted:
-        if time.monotonic_ns() >= until_ns:
+        if now_ns() >= until_ns:
             return False
         time.sleep(0.0005)
     return True
 
 
 def wait_until(at_ns: int) -> None:
-    """Return at a CLOCK_MONOTONIC instant: sleep (absolute, by the kernel), then spin."""
-    left = at_ns - SPIN_NS - time.monotonic_ns()
+    """Return at an instant of `now_ns`: sleep (absolute, by the kernel), then spin."""
+    left = at_ns - SPIN_NS - now_ns()
     if left > 0:
         time.sleep(left / 1e9)  # clock_nanosleep(TIMER_ABSTIME) since Python 3.11
-    while time.monotonic_ns() < at_ns:
+    while now_ns() < at_ns:
         pass
 
 
@@ -434,8 +498,9 @@ def _settle_down() -> None:
 
 
 def main() -> None:
-    """Run beside the owner whose pid is the first argument."""
-    injector = Injector(int(sys.argv[1]))
+    """Run beside the owner whose pid is the first argument (`parent`: whoever started us)."""
+    owner = os.getppid() if sys.argv[1] == "parent" else int(sys.argv[1])
+    injector = Injector(owner or 1)
 
     def leave(number: int, frame: object) -> None:
         injector.leaving = injector.leaving or f"signal {signal.Signals(number).name}"

@@ -93,8 +93,11 @@ class Journal:
         saved: Mapping[str, Any],
         cure: str,
         owner: tuple[int, int],
+        boot: str = "",
     ) -> None:
         """Write down a change before it is made; returns once it is on disk.
+
+        `owner` and `boot` are those of the machine that the change is on; by default of this one.
 
         Raises:
             BlockedError: it could not be written in full.
@@ -105,7 +108,7 @@ class Journal:
             "id": id,
             "at_ns": time.monotonic_ns(),
             "wall_ns": time.time_ns(),
-            "boot": boot_id(),
+            "boot": boot or boot_id(),
             "owner": list(owner),
             "change": to_json(change),
             "where": asdict(where),

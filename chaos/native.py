@@ -86,7 +86,7 @@ def build(change: Change, where: Where, saved: Mapping[str, Any] | None = None) 
 
     Args:
         change: What.
-        where: Resolved place.
+        where: Resolved place; without a namespace it is in the one we are in.
         saved: For taking a change back that another process did: what its journal says.
 
     Raises:
@@ -99,11 +99,18 @@ def build(change: Change, where: Where, saved: Mapping[str, Any] | None = None) 
         return Signalled.open(change, where)
     if isinstance(change, BgpNeighbour | NodePower):
         return Commanded.open(change, where, saved)
+    if not where.netns:
+        return _open(change, where, saved)
     if inode(where.netns) != where.inode:
         raise FabricError(f"{change.place}: namespace {where.netns} is gone or was replaced")
+    return inside(where.netns, lambda: _open(change, where, saved))
+
+
+def _open(change: LinkState | PacketDrop, where: Where, saved: Mapping[str, Any] | None) -> Native:
+    """Called inside the namespace."""
     if isinstance(change, LinkState):
-        return inside(where.netns, lambda: Downed.open(change, where, saved))
-    return inside(where.netns, lambda: Dropped.open(change, where, saved))
+        return Downed.open(change, where, saved)
+    return Dropped.open(change, where, saved)
 
 
 @dataclass(slots=True)

@@ -1,18 +1,22 @@
 """Takes back what journals say is open, when whoever held it is gone; tells what is in force.
 
-Journals lie under `$RAILBREAK_STATE` (`/run/railbreak`), one folder per running fabric.
+Journals lie under `$RAILBREAK_STATE` (`/run/railbreak`), one folder per running fabric. What lies
+on another machine is undone there: the driver of the fabric knows how to reach it, and that machine
+keeps the truth.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from chaos.change import ProcessSignal, to_json
 from chaos.errors import FabricError, RailbreakError
@@ -68,6 +72,50 @@ class Status:
     reason: str = ""
 
 
+class Afar(Protocol):
+    """What the driver of a fabric has for changes that lie on other machines."""
+
+    def undo(self, entries: Sequence[Entry]) -> list[Undone]:
+        """Take them back there, the first given first; one outcome each, never raises."""
+        ...
+
+    def status(self, entries: Sequence[Entry]) -> list[Status]:
+        """Ask the machines; one answer each, never raises."""
+        ...
+
+
+def _afar(journal: Path) -> Afar | str:
+    """The way to the machines of a journal's fabric; a sentence where there is none."""
+    try:
+        state = json.loads((journal.parent / "state.json").read_text(encoding="utf-8"))
+        name = str(state["driver"])
+        found = next(one for one in entry_points(group="railbreak.drivers") if one.name == name)
+        reach: Callable[[Path], Afar] = found.load().afar
+        return reach(journal.parent)
+    except (OSError, ValueError, KeyError, StopIteration, AttributeError, RailbreakError) as error:
+        return f"how to reach its machine is not known any more ({type(error).__name__}: {error})"
+
+
+def _undo_afar(path: Path, entries: Sequence[Entry]) -> list[Undone]:
+    if not entries:
+        return []
+    afar = _afar(path)
+    if isinstance(afar, str):
+        found = [Undone(one, "leftover", afar) for one in entries]
+    else:
+        found = afar.undo(entries)
+    _write_down(path, found)
+    return found
+
+
+def _split(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Those on this machine, and those on others."""
+    here, afar = list[Entry](), list[Entry]()
+    for one in entries:
+        (afar if one.where.host else here).append(one)
+    return here, afar
+
+
 def state_folder() -> Path:
     """Where running fabrics keep their state."""
     return Path(os.environ.get("RAILBREAK_STATE", "/run/railbreak"))
@@ -88,7 +136,8 @@ def undo(paths: Iterable[Path]) -> list[Undone]:
     """
     found: list[Undone] = []
     for path in paths:
-        before = open_changes(path)
+        before, afar = _split(open_changes(path))
+        found += _undo_afar(path, afar[::-1])
         for owner in {entry.owner for entry in before}:
             _ask_to_heal(owner)
         left = {entry.id for entry in open_changes(path)}
@@ -101,7 +150,7 @@ def undo(paths: Iterable[Path]) -> list[Undone]:
 
 
 def _undo_one(path: Path) -> list[Undone]:
-    left = [*reversed(open_changes(path))]
+    left = _split(open_changes(path))[0][::-1]
     if not left:
         return []
     found: list[Undone] = []
@@ -207,12 +256,20 @@ def in_force(paths: Iterable[Path] | None = None) -> list[Status]:
     Args:
         paths: Journals; all of `journals()` by default.
     """
-    wanted = journals() if paths is None else paths
-    found = (_status(entry) for path in wanted for entry in open_changes(path))
+    found: list[Status] = []
+    for path in journals() if paths is None else paths:
+        here, there = _split(open_changes(path))
+        found += [look(entry) for entry in here]
+        afar = _afar(path) if there else ""
+        if isinstance(afar, str):
+            found += [Status(one, None, False, afar) for one in there]
+        else:
+            found += afar.status(there)
     return [one for one in found if one.held or one.in_force is not False]
 
 
-def _status(entry: Entry) -> Status:
+def look(entry: Entry) -> Status:
+    """One open change on this machine, as it is now."""
     held = _alive(entry.owner)
     gone = _gone(entry)
     if gone:
@@ -238,7 +295,8 @@ def sentence(status: Status) -> str:
     if status.in_force is None:
         words.append(f"cannot be told: {status.reason}")
     if status.held:
-        words.append(f"held by process {status.entry.owner[0]}, which heals it")
+        host = f" on {status.entry.where.host}" if status.entry.where.host else ""
+        words.append(f"held by process {status.entry.owner[0]}{host}, which heals it")
     else:
         words.append(f"nobody holds it; railbreak undo {status.entry.journal}")
     return "; ".join(words)

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from chaos import recover
+from chaos import deadman, recover
 from chaos.journal import open_changes
 
 
@@ -32,10 +32,11 @@ def _here(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _undo(path: Path) -> list[dict[str, Any]]:
-    return [
-        {"id": one.entry.id, "outcome": one.outcome, "reason": one.reason}
-        for one in recover.undo([path])
-    ]
+    found = recover.undo([path])
+    left = {one.entry.saved.get("deadman") for one in found if one.leftover}
+    for folder in {str(one.entry.saved.get("deadman", "")) for one in found} - left - {""}:
+        deadman.disarm(Path(folder))
+    return [{"id": one.entry.id, "outcome": one.outcome, "reason": one.reason} for one in found]
 
 
 def _status(path: Path, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
