@@ -60,9 +60,11 @@ class Compiler:
 
     Args:
         command: Use the `nft` command even where the library is present.
+        counts: Print what was counted with what is listed.
     """
 
-    def __init__(self, *, command: bool = False) -> None:
+    def __init__(self, *, command: bool = False, counts: bool = False) -> None:
+        self._counts = counts
         self._lib = None if command else _library()
         self._ctx: int | None = None
         self._netns = -1
@@ -73,7 +75,7 @@ class Compiler:
             self._ctx = self._lib.nft_ctx_new(0)
             self._lib.nft_ctx_buffer_output(self._ctx)
             self._lib.nft_ctx_buffer_error(self._ctx)
-            self._lib.nft_ctx_output_set_flags(self._ctx, _STATELESS)
+            self._lib.nft_ctx_output_set_flags(self._ctx, 0 if counts else _STATELESS)
 
     def run(self, text: str) -> str:
         """Run commands as one transaction; what they print.
@@ -96,7 +98,7 @@ class Compiler:
         fd = self._netns
         try:
             done = subprocess.run(
-                ("nft", "-s", "-f", "-"),
+                ("nft", *(() if self._counts else ("-s",)), "-f", "-"),
                 input=text.encode(),
                 capture_output=True,
                 preexec_fn=lambda: setns(fd),  # the child only; the caller stays where it is

@@ -7,6 +7,7 @@ asked for each time and warm sockets are dropped when an inode changed.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -122,6 +123,17 @@ def hosts_of(fabric: Fabric) -> tuple[Node, ...]:
 def is_router(node: Node) -> bool:
     """Whether the node forwards between its links as its purpose."""
     return node.runs == "frr" or (node.runs != "bridge" and node.role != "host")
+
+
+def seed_of(*words: str) -> int:
+    """A number of 32 bits that depends on the words alone, never 0.
+
+    Examples:
+        >>> seed_of("clos", "leaf1") == seed_of("clos", "leaf1") != seed_of("clos", "leaf2")
+        True
+    """
+    digest = hashlib.sha256("\0".join(words).encode()).digest()
+    return int.from_bytes(digest[:4], "big") or 1
 
 
 class LocalPaths:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import chaos
+from chaos.drivers.home import Home
 from chaos.errors import FabricError
 
 #: Longest line a program may print, in bytes.
@@ -30,8 +32,8 @@ class Child:
         self.name, self.pid, self.log, self._process = name, process.pid, log, process
 
     @classmethod
-    async def start(cls, name: str, module: str, netns: str, log: Path) -> Child:
-        """Start `module` in the network namespace that `netns` opens (empty: the machine's)."""
+    async def start(cls, name: str, module: str, home: Home, log: Path) -> Child:
+        """Start `module` in a node (`chaos.drivers.home`); an empty home is the machine."""
         log.parent.mkdir(parents=True, exist_ok=True)
         paths = [_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
         with open(log, "ab") as errors:  # noqa: ASYNC230 (a file on tmpfs)
@@ -40,7 +42,7 @@ class Child:
                 "-m",
                 "chaos.drivers.born",
                 str(os.getpid()),
-                netns,
+                json.dumps(home),
                 module,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

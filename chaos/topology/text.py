@@ -24,12 +24,8 @@ def read_config(path: Path, environ: Mapping[str, str]) -> tuple[dict[str, Any],
     Raises:
         SpecError: not readable, or something that Containerlab would refuse too.
     """
-    text = read_text(path)
-    rendered = "{{" in text
-    if rendered:
-        text = render(text, _variables(path), name=str(path), others=_sub_templates(path))
-    text = substitute(text, environ, file=str(path))
-    tree = compose(text, file=str(path))
+    rendered = "{{" in read_text(path)
+    tree = compose(expanded(path, environ), file=str(path))
     decoder = Decoder(str(path))
     config = decoder.decode(tree, CONFIG, ()) if tree is not None else None
     decoder.finish()
@@ -37,6 +33,18 @@ def read_config(path: Path, environ: Mapping[str, str]) -> tuple[dict[str, Any],
     if not isinstance(config, dict):
         raise SpecError("found an empty file, wanted name and topology", file=str(path))
     return config, source
+
+
+def expanded(path: Path, environ: Mapping[str, str]) -> str:
+    """A file's text with its template and variables filled in.
+
+    Raises:
+        SpecError: not readable, or something that Containerlab would refuse too.
+    """
+    text = read_text(path)
+    if "{{" in text:
+        text = render(text, _variables(path), name=str(path), others=_sub_templates(path))
+    return substitute(text, environ, file=str(path))
 
 
 def read_text(path: Path) -> str:

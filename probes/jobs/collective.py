@@ -31,9 +31,9 @@ _LINE = 1 << 24
 class Coordinator:
     """One job from start to end."""
 
-    def __init__(self, config: dict[str, Any], namespaces: dict[str, str], out: Out) -> None:
+    def __init__(self, config: dict[str, Any], homes: dict[str, Any], out: Out) -> None:
         self.config, self.out = config, out
-        self.ranks = [self._rank(item, namespaces) for item in config["ranks"]]
+        self.ranks = [self._rank(item, homes) for item in config["ranks"]]
         self.matrix = Matrix(len(self.ranks))
         self.members = [rank.spec["rank"] for rank in self.ranks]
         self.inc = -1
@@ -47,10 +47,10 @@ class Coordinator:
         self.stalled: set[int] = set()
         self.refusal = ""
 
-    def _rank(self, item: dict[str, Any], namespaces: dict[str, str]) -> Rank:
+    def _rank(self, item: dict[str, Any], homes: dict[str, Any]) -> Rank:
         node = item["node"]
-        if node not in namespaces:
-            known = ", ".join(sorted(namespaces)) or "none"
+        if node not in homes:
+            known = ", ".join(sorted(homes)) or "none"
             raise SystemExit(
                 f"collective: no network namespace for node {node!r}; there is {known}"
             )
@@ -58,7 +58,7 @@ class Coordinator:
         for sock in (ours, theirs):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         spec = {key: value for key, value in self.config.items() if key not in ("ranks", "mode")}
-        return Rank(spec | item | {"netns": namespaces[node], "fd": theirs.fileno()}, ours, theirs)
+        return Rank(spec | item | {"home": homes[node], "fd": theirs.fileno()}, ours, theirs)
 
     # ------------------------------------------------------------------ start
 
@@ -404,7 +404,8 @@ async def main() -> int:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin.buffer)
     order = json.loads(await commands.readline())
     out = Out()
-    job = Coordinator(order["config"], order["namespaces"], out)
+    homes = {node: {"net": path} for node, path in order["namespaces"].items()}
+    job = Coordinator(order["config"], homes | order.get("homes", {}), out)
     code = 0
     obeying = asyncio.create_task(job.obey(commands))
     starting = asyncio.create_task(job.start())

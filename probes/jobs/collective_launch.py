@@ -1,4 +1,4 @@
-"""The fork server: imports torch once, forks one worker per rank into its host's namespace.
+"""The fork server: imports torch once, forks one worker per rank into its host.
 
     python -m probes.jobs.collective_launch
 
@@ -18,7 +18,7 @@ import socket
 import sys
 from typing import Any
 
-from chaos.netns import setns
+from chaos.drivers.home import aim_children, move_in
 from chaos.timeline import now_ns
 
 _PR_SET_PDEATHSIG = 1
@@ -28,14 +28,17 @@ MISSING = "collective needs torch: pip install railbreak[job]"
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when `parent` ends, also when it already has."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() not in (0, parent) or not started(parent):
         os._exit(1)
 
 
 def started(pid: int) -> int:
-    """Start time of a process in clock ticks (`/proc/PID/stat` field 22)."""
-    with open(f"/proc/{pid}/stat") as stat:
-        return int(stat.read().rpartition(")")[2].split()[19])
+    """Start time of a process in clock ticks (`/proc/PID/stat` field 22); 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return int(stat.read().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
 
 
 class Server:
@@ -60,7 +63,7 @@ class Server:
 
         me = os.getpid()
         for spec in self._specs:
-            pid = os.fork()
+            pid = self._fork(spec["home"].get("pid", ""))
             if pid == 0:
                 try:
                     self._child(spec, me, worker)
@@ -73,6 +76,20 @@ class Server:
         for spec in self._specs:
             os.close(spec["fd"])
 
+    @staticmethod
+    def _fork(space: str) -> int:
+        """Fork a child that is born among the process ids of a node, where it has its own."""
+        if not space:
+            return os.fork()
+        aim_children(space)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                aim_children("/proc/self/ns/pid")
+        return pid
+
     def _child(self, spec: dict[str, Any], parent: int, worker: Any) -> None:
         die_with_parent(parent)
         signal.set_wakeup_fd(-1)
@@ -81,10 +98,7 @@ class Server:
         for other in self._specs:
             if other is not spec:
                 os.close(other["fd"])
-        if spec["netns"]:
-            fd = os.open(spec["netns"], os.O_RDONLY | os.O_CLOEXEC)
-            setns(fd)
-            os.close(fd)
+        move_in(spec["home"])
         worker.main(spec, socket.socket(fileno=spec["fd"]))
 
     def serve(self) -> None:

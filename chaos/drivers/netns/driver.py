@@ -275,9 +275,9 @@ class NetnsDriver(LocalReach):
         """
         if program.node:
             self.fabric.node(program.node)
-        path = self.namespaces()[program.node] if program.node else ""
+        home = {"net": self.namespaces()[program.node]} if program.node else {}
         log = self._folder / "logs" / f"{program.name}.log"
-        child = await Child.start(program.name, program.module, path, log)
+        child = await Child.start(program.name, program.module, home, log)
         self._children.append(child)
         first = {
             "config": dict(program.config),

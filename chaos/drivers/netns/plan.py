@@ -7,12 +7,11 @@ hash seed choose the same leg at every tier, so every node has a seed of its own
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.drivers.local import is_router
+from chaos.drivers.local import is_router, seed_of
 from chaos.errors import SpecError, near
 from chaos.fabric import Fabric, Link, Node, Port
 
@@ -79,17 +78,6 @@ class Plan:
     def ends_of(self, node: str) -> tuple[End, ...]:
         """Ends at `node`, in the order of the links."""
         return tuple(end for cable in self.cables for end in cable.ends if end.port.node == node)
-
-
-def seed_of(*words: str) -> int:
-    """A number of 32 bits that depends on the words alone, never 0.
-
-    Examples:
-        >>> seed_of("clos", "leaf1") == seed_of("clos", "leaf1") != seed_of("clos", "leaf2")
-        True
-    """
-    digest = hashlib.sha256("\0".join(words).encode()).digest()
-    return int.from_bytes(digest[:4], "big") or 1
 
 
 def mac_of(*words: str) -> str:
