@@ -7,10 +7,10 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Protocol, Self
 
 import chaos
 from chaos import recover
@@ -120,6 +120,70 @@ class Proof:
         )
 
 
+class Wire(Protocol):
+    """An injector process, wherever it runs."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id, there."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """It has ended, or can no longer be heard."""
+        ...
+
+    async def send(self, line: bytes) -> None:
+        """Write one line; what cannot be sent shows as the end of `lines`."""
+        ...
+
+    def lines(self) -> AsyncIterator[bytes]:
+        """What it says, line by line, until its end."""
+        ...
+
+    async def close(self) -> None:
+        """Close its input, upon which it heals, and wait for its end."""
+        ...
+
+
+class Child:
+    """The injector as a process of ours."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def over(self) -> bool:
+        """It has ended."""
+        return self._process.returncode is not None
+
+    async def send(self, line: bytes) -> None:
+        """Write one line."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(line + b"\n")
+            await self._process.stdin.drain()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """What it says."""
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            yield line
+
+    async def close(self) -> None:
+        """Close its input and wait for its end."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await self._process.stdin.wait_closed()
+        await self._process.wait()
+
+
 class Hands:
     """Holds changes through an injector process that heals even when this process dies.
 
@@ -131,13 +195,11 @@ class Hands:
         await hands.close()
     """
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, changes: Sequence[Change], journal: Path
-    ) -> None:
+    def __init__(self, wire: Wire, changes: Sequence[Change], journal: Path) -> None:
         self.changes = tuple(changes)
         self.journal = journal
         self.fifo = False
-        self._process = process
+        self._wire = wire
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._done = asyncio.Event()
         self._failure: RailbreakError | None = None
@@ -173,11 +235,11 @@ class Hands:
             ApplyError: a change cannot be made.
             FabricError: a place is gone.
         """
-        _distinct(changes)
+        distinct(changes)
         missing = [str(one.place) for one in changes if one.place not in wheres]
         if missing:
             raise FabricError(f"no such place on the running fabric: {', '.join(missing)}")
-        hands = cls(await _spawn(await asyncio.to_thread(_log, log_dir)), changes, journal)
+        hands = cls(Child(await _spawn(await asyncio.to_thread(_log, log_dir))), changes, journal)
         try:
             ready = await hands._ask(
                 cmd="arm",
@@ -195,7 +257,7 @@ class Hands:
     @property
     def pid(self) -> int:
         """Process id of the injector."""
-        return self._process.pid
+        return self._wire.pid
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -238,11 +300,7 @@ class Hands:
 
     async def close(self) -> None:
         """Heal if that is not done, and end the injector."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-            with contextlib.suppress(ConnectionError):
-                await self._process.stdin.wait_closed()
-        await self._process.wait()
+        await self._wire.close()
         await self._reader
 
     async def __aenter__(self) -> Self:
@@ -253,12 +311,9 @@ class Hands:
 
     async def _ask(self, **command: Any) -> dict[str, Any]:
         """Send one command; its answer."""
-        assert self._process.stdin is not None
         async with self._turn:
-            if self._process.returncode is None and not self._reader.done():
-                with contextlib.suppress(ConnectionError):
-                    self._process.stdin.write(json.dumps(command).encode() + b"\n")
-                    await self._process.stdin.drain()
+            if not self._wire.over and not self._reader.done():
+                await self._wire.send(json.dumps(command).encode())
             answer = await self._answers.get()
         if answer["ev"] == "refused":
             raise _KINDS.get(answer["kind"], FabricError)(answer["message"])
@@ -269,8 +324,7 @@ class Hands:
 
     async def _read(self) -> None:
         """Sort what the injector says until it ends."""
-        assert self._process.stdout is not None
-        async for raw in self._process.stdout:
+        async for raw in self._wire.lines():
             said = json.loads(raw)
             match said["ev"]:
                 case "action":
@@ -344,7 +398,12 @@ class Hands:
         return {"changes": changes, "trouble": []}, [sentence]
 
 
-def _distinct(changes: Sequence[Change]) -> None:
+def distinct(changes: Sequence[Change]) -> None:
+    """Refuse changes that one undo could not tell apart.
+
+    Raises:
+        SpecError: two are alike.
+    """
     known: dict[str, Change] = {}
     for one in changes:
         key = identity(one)
