@@ -15,6 +15,7 @@ from chaos.document import Document, join, read
 from chaos.errors import SpecError, near
 from chaos.experiment_values import Experiment, Phases, Range, quoted
 from chaos.fields import convert, shown
+from chaos.limits import Limits
 from chaos.objectives import Objective, objective
 from chaos.registry import FAULTS, PROBES, build
 from chaos.registry import load as load_registry
@@ -26,7 +27,7 @@ __all__ = ["Experiment", "Phases", "Range", "load", "loads"]
 #: The fields of an experiment file, in the order in which they read best.
 FIELDS = (
     *("promise", "fabric", "seed", "fault", "faults", "probes", "exposed", "phases", "trials"),
-    *("placebos", "max_life", "objectives"),
+    *("placebos", "max_life", "limits", "objectives"),
 )
 
 
@@ -74,6 +75,8 @@ def loads(text: str, file: str = "experiment.yaml") -> Experiment:
     for name, kind in kinds.items():
         if name in top:
             made[name] = _converted(document, kind, top[name], name)
+    if "limits" in top:
+        made["limits"] = _limits(document, top["limits"])
     if "phases" in top:
         made["phases"] = _phases(document, top["phases"])
     return Experiment(**made, name=Path(file).stem, document=document)
@@ -171,6 +174,13 @@ def _phases(document: Document, value: Any) -> Phases:
         raise document.locate(error, "phases") from None
 
 
+def _limits(document: Document, value: Any) -> Limits:
+    try:
+        return Limits.parse(value)
+    except SpecError as error:
+        raise document.locate(error, "limits") from None
+
+
 def _objectives(document: Document, value: Any) -> tuple[Objective, ...]:
     if not isinstance(value, list) or not value:
         raise document.wrong(
@@ -204,7 +214,11 @@ def find(name: str) -> Experiment:
 
 
 def varied(
-    experiment: Experiment, trials: int | None, placebos: int | None, seed: int | None
+    experiment: Experiment,
+    trials: int | None,
+    placebos: int | None,
+    seed: int | None,
+    limits: Limits | None = None,
 ) -> Experiment:
     """An experiment with other numbers than its file says, where they are given."""
     return replace(
@@ -212,4 +226,5 @@ def varied(
         trials=experiment.trials if trials is None else trials,
         placebos=experiment.placebos if placebos is None else placebos,
         seed=experiment.seed if seed is None else seed,
+        limits=experiment.limits if limits is None else limits.over(experiment.limits),
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from chaos.experiment_values import Experiment, Phases
 from chaos.fields import schema
+from chaos.limits import Limits
 from chaos.objectives import KINDS, Bound, DetectedBy, Named, UndetectedBy, detectors
 from chaos.registry import FAULTS, PROBES, field_type
 from chaos.registry import load as load_registry
@@ -51,6 +52,7 @@ def json_schema() -> dict[str, Any]:
             "trials": {"type": "integer", "minimum": 1, "description": text["trials"]},
             "placebos": {**count, "description": text["placebos"]},
             "max_life": {**schema(Duration), "description": text["max_life"]},
+            "limits": {**_limits(), "description": text["limits"]},
             "objectives": {
                 "type": "array",
                 "minItems": 1,
@@ -160,6 +162,13 @@ def _phases() -> dict[str, Any]:
         },
         "description": "Lengths of calm, storm and after.",
     }
+
+
+def _limits() -> dict[str, Any]:
+    made, text = Limits.schema(), descriptions(Limits)
+    for name, one in made["properties"].items():
+        one["description"] = text[name]
+    return made
 
 
 def _objective(cls: type[Any]) -> dict[str, Any]:

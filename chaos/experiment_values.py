@@ -13,6 +13,7 @@ from chaos.errors import SpecError, near
 from chaos.experiment_fit import fits, fits_storm
 from chaos.fabric import Fabric
 from chaos.fields import convert
+from chaos.limits import UNLIMITED, Limits
 from chaos.objectives import (
     Bound,
     DetectedBy,
@@ -132,6 +133,7 @@ class Experiment:
         placebos: How many more without it, placed among the others by the seed.
         seed: Of everything that is drawn.
         max_life: The fault is taken back after this time whatever happens.
+        limits: How far it may reach; beyond that it is refused before anything is touched.
         name: Short name; a file's name without its suffix.
         document: The file it was read from, for messages; None when made in Python.
     """
@@ -147,6 +149,7 @@ class Experiment:
     placebos: int | None = None
     seed: int = 1
     max_life: Duration = LIFE
+    limits: Limits = UNLIMITED
     name: str = "experiment"
     document: Document | None = field(default=None, compare=False, repr=False)
 

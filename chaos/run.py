@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from chaos import comparability, plan
+from chaos import budget, comparability, plan
 from chaos import record as records
 from chaos.driver import Driver
 from chaos.errors import BlockedError, CapabilityError, LeftoverError, RailbreakError, SpecError
@@ -115,7 +115,10 @@ async def _run(
         experiment=describe(experiment),
         fabric=describe_fabric(driver),
         seed=experiment.seed,
-        plan=plan.lines(experiment, driver.fabric, driver.name),
+        plan=(
+            *plan.lines(experiment, driver.fabric, driver.name),
+            *budget.lines(experiment, driver.fabric, driver.fidelity),
+        ),
         comparability=comparability.block(driver.fidelity, command),
     )
     observer = Observer(driver, experiment.probes, heard)
@@ -124,6 +127,7 @@ async def _run(
     trials: list[Trial] = []
     try:
         be_able(experiment, driver.fabric, type(driver))
+        budget.be_within(experiment, driver.fabric, driver.fidelity)
         for probe in experiment.probes.values():
             getattr(probe, "available", lambda: None)()
         await be_sound(driver)
@@ -250,6 +254,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "trials": experiment.trials,
         "placebos": experiment.placebos,
         "max_life": str(experiment.max_life),
+        "limits": experiment.limits.as_json(),
         "objectives": [
             {"sentence": one.sentence(), "expected": one.expected, "because": one.because}
             for one in experiment.objectives

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from chaos import load, measures, snapshot
+from chaos import budget, load, measures, snapshot
 from chaos.aim import Aimed
 from chaos.calm import Calm, alarms, be_calm, busy, clip
 from chaos.change import Change
@@ -125,12 +125,12 @@ async def _storm(
         await asyncio.sleep(storm.s)
         end = now_ns()
         return Proof(), Moment(start, start), Moment(end, end)
+    fabric, homes = ground.driver.fabric, ground.observer.homes
+    placed = [place_processes(aimed.fault.changes(fabric), homes) for aimed in aims]
+    _allow(ground, aims, placed)
     armed: list[tuple[Holder, tuple[InForce, ...]]] = []
     try:
-        for at, aimed in enumerate(aims):
-            changes = place_processes(
-                aimed.fault.changes(ground.driver.fabric), ground.observer.homes
-            )
+        for at, (aimed, changes) in enumerate(zip(aims, placed, strict=True)):
             spans = aimed.fault.schedule(storm, rng)
             armed.append((await _arm(ground, f"{number}-{at}", changes), spans))
         start_ns = now_ns() + LEAD_NS
@@ -147,6 +147,23 @@ async def _storm(
     heal = max(heals, key=lambda moment: moment.latest_ns, default=Moment(now_ns(), now_ns()))
     faults = [as_text(aimed.fault) for aimed in aims]
     return _proof(faults, proofs, [s for _, spans in armed for s in spans]), event, heal
+
+
+def _allow(ground: Ground, aims: Sequence[Aimed], placed: Sequence[Sequence[Change]]) -> None:
+    """Return when what was aimed at, now that it is known, is within the limits.
+
+    Raises:
+        BlockedError: it is not; nothing was broken.
+    """
+    experiment, driver = ground.experiment, ground.driver
+    budget.hold(
+        "; ".join(as_text(aimed.fault) for aimed in aims),
+        [change for changes in placed for change in changes],
+        driver.fabric,
+        experiment.limits,
+        driver.fidelity,
+        budget.ranks(experiment, driver.fabric),
+    )
 
 
 async def _arm(ground: Ground, name: str, changes: Sequence[Change]) -> Holder:

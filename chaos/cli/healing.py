@@ -14,15 +14,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from chaos import drivers, recover, snapshot
+from chaos import budget, drivers, recover, snapshot
 from chaos.aim import aim
 from chaos.change import Change
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.fabrics import pick
+from chaos.cli.plans import Limit
 from chaos.cli.runner import drive
 from chaos.cli.words import fields_from
 from chaos.driver import Holder
 from chaos.errors import LeftoverError, SpecError
+from chaos.limits import Limits
 from chaos.plan import as_text
 from chaos.registry import FAULTS, build
 from chaos.registry import load as load_registry
@@ -40,6 +42,7 @@ def inject(
     values: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE…")] = None,
     lasting: Annotated[str, typer.Option("--for", help="How long, such as 5s or 250ms.")] = "5s",
     seed: Annotated[int, typer.Option(help="Seed of the fault's own randomness.")] = 1,
+    limit: Limit = None,
     json: Json = False,
 ) -> None:
     """Put one fault on a running fabric for a stated time; show its hits; heal.
@@ -55,7 +58,8 @@ def inject(
         raise SpecError("--for must be above 0")
     made = build(FAULTS, "fault", fault, fields_from(FAULTS.get(fault), values or []))
     _refuse_traffic_words(made)
-    said = drive(_inject(pick(fabric), made, length, seed, quiet=json))
+    limits = Limits.said(limit or [])
+    said = drive(_inject(pick(fabric), made, length, seed, limits, quiet=json))
     if json:
         print_json(said)
     if said["leftovers"]:
@@ -82,11 +86,12 @@ def _refuse_traffic_words(fault: Any) -> None:
 
 
 async def _inject(
-    instance: str, fault: Any, length: Duration, seed: int, *, quiet: bool
+    instance: str, fault: Any, length: Duration, seed: int, limits: Limits, *, quiet: bool
 ) -> dict[str, Any]:
     driver = await drivers.attach(instance)
     aimed = aim(fault, driver.fabric, ())
     changes = place_processes(aimed.fault.changes(driver.fabric), {})
+    reach = budget.hold(as_text(aimed.fault), changes, driver.fabric, limits, driver.fidelity)
     before = await driver.snapshot()
     hands = await driver.arm(
         changes,
@@ -112,6 +117,7 @@ async def _inject(
         err.print(sentence, style="yellow", markup=False)
     return {
         "fault": as_text(aimed.fault),
+        "radius": reach.as_json(),
         "in_force": proof.in_force,
         "changes": [
             {"text": change.describe(), "seen": c.seen, "hit": c.hit, "taken_back": c.taken_back}

@@ -9,12 +9,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from chaos import drivers, topology
+from chaos import budget, drivers, topology
 from chaos import plan as planning
 from chaos.cli.app import Json, app, out, print_json
 from chaos.cli.fabrics import DriverName, pick
 from chaos.cli.runner import drive
 from chaos.experiment import find, varied
+from chaos.limits import Limits
 
 ExperimentName = Annotated[
     str,
@@ -24,6 +25,12 @@ Trials = Annotated[int | None, typer.Option(min=1, help="Trials with the fault."
 Placebos = Annotated[int | None, typer.Option(min=0, help="Trials without it.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything that is drawn.")]
 On = Annotated[str, typer.Option("--on", metavar="INSTANCE", help="Run on a fabric that is up.")]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit", metavar="NAME=VALUE", help="How far it may reach, such as hosts_isolated=0."
+    ),
+]
 
 
 @app.command(rich_help_panel="Start here")
@@ -34,20 +41,24 @@ def plan(
     seed: Seed = None,
     driver_name: DriverName = drivers.DEFAULT,
     on: On = "",
+    limit: Limit = None,
     json: Json = False,
 ) -> None:
     """Print every phase and every command of an experiment, in order. Nothing is touched.
 
-    Says per change whether the driver can make it, and if not, why and what to use instead. With
+    Says how far the fault would reach at worst (ranks, hosts, links, planes, bisection), and per
+    change whether the driver can make it, and if not, why and what to use instead. With
     [bold]--on[/], the plan is made for a fabric that is up or attached.
     """
-    chosen = varied(find(experiment), trials, placebos, seed)
+    chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
     making, fabric = drivers.named(driver_name), topology.load(chosen.fabric)
     if on:
         known = drive(drivers.attach(pick(on)))
         making, fabric = drivers.named(known.name), known.fabric
     told = planning.lines(chosen, fabric, making.name)
+    told += budget.lines(chosen, fabric, making.fidelity)
     reach = planning.matrix(chosen, fabric, making)
+    blast = budget.as_json(chosen, fabric, making.fidelity)
     if json:
         print_json(
             {
@@ -55,6 +66,7 @@ def plan(
                 "driver": making.name,
                 "fidelity": making.fidelity,
                 "plan": list(told),
+                "blast": blast,
                 "capabilities": [
                     {"fault": name, "change": text, "can": not reason, "reason": reason}
                     for name, text, reason in reach
@@ -64,6 +76,8 @@ def plan(
         return
     for line in told:
         out.print(line, markup=False)
+    for sentence in blast["refused"]:
+        out.print(f"REFUSED    {sentence}", style="red", markup=False)
     out.print(_matrix(making.name, reach))
 
 

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from chaos import drivers, topology
+from chaos import budget, drivers, topology
 from chaos import record as records
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.fabrics import DriverName, pick
 from chaos.cli.live import View
-from chaos.cli.plans import ExperimentName, On, Placebos, Seed, Trials
+from chaos.cli.plans import ExperimentName, Limit, On, Placebos, Seed, Trials
 from chaos.cli.runner import drive
 from chaos.driver import Driver
 from chaos.errors import SpecError, near
@@ -28,6 +28,7 @@ from chaos.experiment import Experiment, find, varied
 from chaos.fabric import Fabric
 from chaos.ground import CALM_FOREIGN_PERCENT
 from chaos.judge import Verdict
+from chaos.limits import Limits
 from chaos.record import Record
 from chaos.report import junit, page
 from chaos.run import be_able, make_folder, rejudge
@@ -47,6 +48,7 @@ def run(
     seed: Seed = None,
     on: On = "",
     driver_name: DriverName = drivers.DEFAULT,
+    limit: Limit = None,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the record here.")] = None,
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
@@ -60,10 +62,11 @@ def run(
 
     Brings up the fabric that the experiment names and takes it down again, unless --on names one
     that is up or attached. With --driver containerlab the real Containerlab deploys it. What the
-    driver cannot break is said before anything is touched. Exit status: 0 pass, 1 fail,
-    2 inconclusive. Ctrl-C heals first.
+    driver cannot break, and what would reach beyond the limits (those of the experiment, --limit,
+    and on real machines a default), is said before anything is touched. Exit status: 0 pass,
+    1 fail, 2 inconclusive. Ctrl-C heals first.
     """
-    chosen = varied(find(experiment), trials, placebos, seed)
+    chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
     share = Percent.parse(calm_load).value
     raise typer.Exit(_run(chosen, runs, on, json, junit_file, share, driver_name))
 
@@ -106,7 +109,9 @@ def _run(
     fabric = topology.load(chosen.fabric)
     if not on:
         chosen.check(fabric)
-        be_able(chosen, fabric, drivers.named(driver_name))
+        making = drivers.named(driver_name)
+        be_able(chosen, fabric, making)
+        budget.be_within(chosen, fabric, making.fidelity)
     for option, path in (("--json", json), ("--junit", junit_file)):
         _writable(option, path)
     folder = make_folder(runs, chosen.name)
