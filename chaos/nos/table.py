@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from chaos.change import BgpNeighbour, Change, Hits, LinkState, PacketDrop
@@ -90,6 +90,7 @@ class Platform:
         confirmed: Its commit with a timer; None where a script on its Linux is the dead-man.
         facts: Change → commands whose answers `render` needs.
         render: (change, answers) → commands. Without answers, as far as they are not needed.
+        prompt: What follows the name in its prompt, in any mode, at the end of an answer.
         deadman: How it takes changes back by itself, for people.
     """
 
@@ -103,7 +104,7 @@ class Platform:
     deadman: str
     errors: tuple[str, ...] = ()
     confirmed: Confirmed | None = None
-    prompt: str = field(default=r"[>#$]\s*$")
+    prompt: str = r"[>#$]\s*$"
 
     def rejection(self, answer: str) -> str:
         """The line by which its command line rejected a command; empty when it did not."""
