@@ -18,7 +18,7 @@ from chaos import recover
 from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, Place, Where
 from chaos.driver import Audit, Capability, Done
 from chaos.drivers import audit, ready, state
-from chaos.drivers.containerlab import cabling, deploy, guard, probing
+from chaos.drivers.containerlab import cabling, deploy, frrlog, guard, probing
 from chaos.drivers.containerlab.adopting import Found, look_up
 from chaos.drivers.containerlab.binary import Binary
 from chaos.drivers.containerlab.cabling import Cabling, End
@@ -351,6 +351,21 @@ class ContainerlabDriver(LocalReach):
             FabricError: not in time; names node and what it lacks.
         """
         await ready.wait(self, deadline_s)
+        if self._state.owned:
+            boxes = self._nodes.now()
+            routers = [boxes[n] for n, node in self.fabric.nodes.items() if node.runs == "frr"]
+            asked = [asyncio.to_thread(frrlog.switch_on, self._runtime, box) for box in routers]
+            self.warnings += filter(None, await asyncio.gather(*asked))
+
+    def logs(self) -> dict[str, str]:
+        """Path of the log of FRR's daemons per router, as far as one is kept in a file."""
+        boxes = self._nodes.now()
+        found = {
+            name: frrlog.log_of(boxes[name])
+            for name, node in self.fabric.nodes.items()
+            if node.runs == "frr" and name in boxes
+        }
+        return {name: path for name, path in found.items() if path}
 
     async def audit(self) -> Audit:
         """Compare FRR's routes with the kernel's, and the cabling with the file."""
@@ -432,7 +447,7 @@ class ContainerlabDriver(LocalReach):
             "config": dict(program.config),
             "namespaces": dict(self.namespaces()),
             "homes": homes,
-            "logs": {},
+            "logs": self.logs(),
         }
         await child.send(json.dumps(first).encode())
         return child

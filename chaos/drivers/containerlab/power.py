@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 from chaos.drivers import state
-from chaos.drivers.containerlab import cabling, deploy
+from chaos.drivers.containerlab import cabling, deploy, frrlog
 from chaos.drivers.containerlab.binary import Binary, failed_execs
 from chaos.drivers.containerlab.calls import ask
 from chaos.drivers.containerlab.nodes import Nodes
 from chaos.drivers.containerlab.runtime import Runtime
 from chaos.errors import FabricError, RailbreakError
 
-_LINKS_S = 10.0
+_LINKS_S, _DAEMONS_S = 10.0, 5.0
 
 
 def start(folder: Path, node: str) -> None:
@@ -49,6 +49,8 @@ def start(folder: Path, node: str) -> None:
         time.sleep(0.05)
     if known.owned:
         deploy.sow_seeds(known.fabric, paths)
+        if known.fabric.nodes[node].runs == "frr":
+            frrlog.switch_on(runtime, nodes.box(node), _DAEMONS_S)
     for sentence in deploy.again(runtime, lab, failed_execs(said.err)):
         sys.stderr.write(f"{sentence}\n")
 
