@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -161,6 +161,14 @@ class Connection:
                 async with asyncio.timeout(2.0):
                     await one.wait_closed()
             one.abort()
+
+
+async def whole_lines(reader: asyncssh.SSHReader[bytes]) -> AsyncIterator[bytes]:
+    """Lines as they come, until the end; the end of a connection leaves no half line."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        async for line in reader:
+            if line.endswith(b"\n"):
+                yield line
 
 
 def _code(process: asyncssh.SSHClientProcess[bytes]) -> int | None:

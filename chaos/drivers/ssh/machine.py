@@ -14,7 +14,7 @@ import asyncssh
 
 from chaos.drivers.ssh import clock, ship
 from chaos.drivers.ssh.clock import Clock
-from chaos.drivers.ssh.connect import Connection
+from chaos.drivers.ssh.connect import Connection, whole_lines
 from chaos.drivers.ssh.prepare import PREPARE
 from chaos.drivers.ssh.process import RemoteProcess
 from chaos.errors import CapabilityError, FabricError
@@ -97,6 +97,11 @@ class Machine:
             raise
         return made
 
+    @property
+    def lost(self) -> bool:
+        """Whether it can no longer be asked."""
+        return bool(self._lost)
+
     # ------------------------------------------------------------------ the steward
 
     async def ask(self, word: str, **more: Any) -> Any:
@@ -133,13 +138,13 @@ class Machine:
 
     async def _read(self) -> None:
         try:
-            async for line in self._process.stdout:
+            async for line in whole_lines(self._process.stdout):
                 said = json.loads(line)
                 waiting = self._waiting.get(said["id"])
                 if waiting is not None and not waiting.done():
                     waiting.set_result(said)
-        except (OSError, asyncssh.Error, ValueError) as error:
-            self._lost = str(error)
+        except ValueError as error:
+            self._lost = f"what our program there said cannot be read: {error}"
         last = b""
         with contextlib.suppress(Exception):
             last = await self._process.stderr.read()

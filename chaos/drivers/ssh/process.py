@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 
 from chaos.drivers.ssh.clock import Clock
-from chaos.drivers.ssh.connect import Connection
+from chaos.drivers.ssh.connect import Connection, whole_lines
 from chaos.errors import FabricError
 
 
@@ -75,11 +75,9 @@ class RemoteProcess:
             return self._process.exit_status
         return -1 if self._process.is_closing() else None
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    def lines(self) -> AsyncIterator[bytes]:
         """Its output, line by line, until it ends."""
-        with contextlib.suppress(OSError, asyncssh.Error):
-            async for line in self._process.stdout:
-                yield line
+        return whole_lines(self._process.stdout)
 
     async def send(self, line: bytes) -> None:
         """Write one line to its standard input.

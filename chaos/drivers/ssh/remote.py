@@ -19,6 +19,7 @@ import asyncssh
 from chaos.change import Change, Place, Where, to_json
 from chaos.drivers.ssh.afar import take_back
 from chaos.drivers.ssh.clock import Clock
+from chaos.drivers.ssh.connect import whole_lines
 from chaos.drivers.ssh.machine import Machine
 from chaos.errors import BlockedError, FabricError
 from chaos.hands import Hands, Proof
@@ -49,11 +50,9 @@ class Channel:
             self._process.stdin.write(line + b"\n")
             await self._process.stdin.drain()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    def lines(self) -> AsyncIterator[bytes]:
         """What it says."""
-        with contextlib.suppress(OSError, asyncssh.Error):
-            async for line in self._process.stdout:
-                yield line
+        return whole_lines(self._process.stdout)
 
     async def close(self) -> None:
         """End its input, and wait for its end as long as a heal may take."""

@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +33,8 @@ from chaos.path import lookup
 
 OWN_NET = "/proc/thread-self/ns/net"
 _NET = Path("/sys/class/net")
-_IFNAME, _ADDRESS, _MTU, _MASTER, _STATS = 3, 1, 4, 10, 23
+_IFNAME, _ADDRESS, _MTU, _LINK, _MASTER, _STATS = 3, 1, 4, 5, 10, 23
+_PING_S = 1
 
 
 class Steward:
@@ -105,6 +107,10 @@ class Steward:
                 "mac": got.get(_ADDRESS, b"").hex(":"),
                 "mtu": struct.unpack("=I", got[_MTU])[0] if _MTU in got else 0,
                 "master": struct.unpack("=I", got[_MASTER])[0] if _MASTER in got else 0,
+                # the peer of a veth is in another namespace: its index says nothing here
+                "below": struct.unpack("=I", got[_LINK])[0]
+                if _LINK in got and 37 not in got
+                else 0,
                 "addresses": addresses.get(index, []),
                 "pci": pci,
                 "rdma": rdma.get(name, []) or rdma.get(pci, []),
@@ -147,6 +153,22 @@ class Steward:
         except OSError:
             raise FabricError(f"interface {name} is not there") from None
 
+    def reach(self, asked: Mapping[str, Any]) -> list[str]:
+        """The targets among `pairs` (source, target) that do not answer an echo."""
+        running = [
+            (
+                target,
+                subprocess.Popen(
+                    ("ping", "-n", "-q", "-c", "1", "-W", str(_PING_S), "-I", source, target),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                ),
+            )
+            for source, target in asked["pairs"]
+        ]
+        return [target for target, process in running if process.wait()]
+
     def snapshot(self, asked: Mapping[str, Any]) -> list[str]:
         """The state that faults may touch, in words."""
         return sorted(snapshot.take({"": OWN_NET}).nodes[""])
@@ -175,6 +197,7 @@ _ANSWERS: dict[str, Callable[[Steward, Mapping[str, Any]], Any]] = {
     "interfaces": Steward.interfaces,
     "lookup": Steward.lookup,
     "counters": Steward.counters,
+    "reach": Steward.reach,
     "snapshot": Steward.snapshot,
     "load": Steward.load,
 }

@@ -1,0 +1,181 @@
+"""Where a change of a plan can be made on machines, why not, and what to use instead; pure.
+
+Between machines there is no hidden end of a cable. What a plan asks of the wire's side of a port is
+done at the opposite port: dropping at its ingress loses what this one sent, and setting it down
+takes the carrier from this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chaos import nos
+from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, Place
+from chaos.drivers.ssh.target import Target
+from chaos.errors import RailbreakError, SpecError
+from chaos.fabric import Fabric, Port
+
+#: What a platform is called that is an ordinary Linux host.
+LINUX = frozenset({"", "linux", "host"})
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The changes that are really made, and which of them stands for each that was asked.
+
+    Attributes:
+        changes: What is made.
+        index: Per change of the plan, the index into `changes`.
+        notes: A sentence per change that is made elsewhere.
+    """
+
+    changes: tuple[Change, ...]
+    index: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+def ssh_of(fabric: Fabric, node: str) -> Mapping[str, Any]:
+    """What the inventory says of a node; empty for one that nobody logs in to."""
+    found: Mapping[str, Any] = fabric.node(node).settings.get("ssh", {})
+    return found
+
+
+def platform_of(fabric: Fabric, node: str) -> str:
+    """The network operating system of a node; empty for a Linux host."""
+    named = str(ssh_of(fabric, node).get("platform", "")).lower()
+    return "" if named in LINUX else named
+
+
+def target_of(fabric: Fabric, node: str) -> Target:
+    """How a node is reached.
+
+    Raises:
+        SpecError: it becomes root by a way that is not known here.
+    """
+    said = ssh_of(fabric, node)
+    become = str(said.get("become", ""))
+    if platform_of(fabric, node):
+        become = ""  # a switch has privilege levels of its own
+    if become not in ("", "sudo", "su"):
+        raise SpecError(f"{node}: become method {become!r}; known here: sudo, su", field="become")
+    user = str(said.get("become_user", "") or "root")
+    if become and user != "root":
+        raise SpecError(
+            f"{node}: become user {user!r}; faults need root: leave it out", field="become_user"
+        )
+    known = {word: said.get(word, "") for word in ("address", "user", "key_file", "python")}
+    files = {word: said.get(word, "") for word in ("known_hosts", "ssh_config", "jump")}
+    return Target.from_json(
+        {
+            **{word: str(value) for word, value in {**known, **files}.items()},
+            "name": node,
+            "port": int(said.get("port", 0) or 0),
+            "platform": platform_of(fabric, node),
+            "become": become,
+        }
+    )
+
+
+def interface_of(fabric: Fabric, port: Port) -> str:
+    """What the machine calls a port (its interface's name, or its PCI address)."""
+    return str(ssh_of(fabric, port.node).get("ports", {}).get(port.name, port.name))
+
+
+def rdma_of(fabric: Fabric, port: Port) -> tuple[str, ...]:
+    """RDMA devices behind a port, as far as they were asked for when the machine was attached."""
+    found = ssh_of(fabric, port.node).get("rdma", {})
+    return tuple(found.get(port.name, ()))
+
+
+def opposite(change: LinkState | PacketDrop, fabric: Fabric) -> Change:
+    """The same for a change at the wire's side, made at the other end of the cable."""
+    here = Port(change.place.node, change.place.port)
+    return replace(change, place=Place.at(fabric.link_at(here).other(here)))
+
+
+def moved(changes: Sequence[Change], fabric: Fabric) -> Moved:
+    """Where each change is made; what comes to the same is made once.
+
+    Where the carrier of both ends of a cable is asked for, one end is set down and takes it from
+    both: that of the router or switch, so that hosts see what a pulled cable shows them.
+    """
+    dark = {
+        (one.place.node, one.place.port)
+        for one in changes
+        if isinstance(one, LinkState) and one.place.side == "wire"
+    }
+    made: list[Change] = []
+    index: list[int] = []
+    notes: list[str] = []
+    for change in changes:
+        real = change
+        if isinstance(change, LinkState | PacketDrop) and change.place.side == "wire":
+            real = opposite(change, fabric)
+            if isinstance(change, LinkState):
+                real = LinkState(_one_end(change.place, dark, fabric) or real.place)
+            notes.append(f"{change.describe()}: made as {real.describe()}")
+        if real not in made:
+            made.append(real)
+        index.append(made.index(real))
+    return Moved(tuple(made), tuple(index), tuple(dict.fromkeys(notes)))
+
+
+def _one_end(place: Place, dark: set[tuple[str, str]], fabric: Fabric) -> Place | None:
+    """The end to set down where both ends of a cable are to lose their carrier."""
+    here = Port(place.node, place.port)
+    there = fabric.link_at(here).other(here)
+    if (there.node, there.name) not in dark:
+        return None
+    ends = sorted((here, there), key=lambda port: (fabric.node(port.node).role == "host", port))
+    return Place.at(ends[0])
+
+
+def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
+    """Why a change cannot be made on machines, and what instead; empty when it can."""
+    place = change.place
+    if isinstance(change, NodePower):
+        return (
+            f"driver {driver} cannot {change.state} {place.node} as a whole: it has no hand on its "
+            "power (a PDU or BMC has); node_down cuts it off, rank_stop and rank_kill stop or end "
+            "its processes"
+        )
+    if isinstance(change, LinkState | PacketDrop) and place.side == "wire":
+        here = Port(place.node, place.port)
+        link = fabric.link_at(here)
+        if len(link.ports) < 2:
+            return f"{place}: its cable has no other end in the inventory, where this is done"
+        there = link.other(here)
+        why = refusal(opposite(change, fabric), fabric, driver)
+        if not why:
+            return ""
+        return f"{place} can only be broken at the other end of its cable, and {there}: {why}"
+    if not ssh_of(fabric, place.node):
+        return f"{place.node} cannot be logged in to: the inventory gives it no address"
+    named = platform_of(fabric, place.node)
+    if named:
+        try:
+            return nos.refusal(nos.platform(named), change)
+        except RailbreakError as error:
+            return f"{place.node}: {error}"
+    if isinstance(change, BgpNeighbour) and fabric.node(place.node).role == "host":
+        return f"{place.node} is a host and runs no routing daemon; name a router"
+    if isinstance(change, PacketDrop):
+        return _bypassed(change, fabric)
+    return ""
+
+
+def _bypassed(change: PacketDrop, fabric: Fabric) -> str:
+    """The refusal of a drop that the traffic it is meant for never meets."""
+    port = Port(change.place.node, change.place.port)
+    devices = rdma_of(fabric, port)
+    kernel_only = "tcp" in change.match or "icmp" in change.match
+    if not devices or kernel_only:
+        return ""
+    return (
+        f"{change.place} is the port of RDMA device {', '.join(devices)}: its RoCE packets (UDP "
+        "4791) go past the kernel and its rules, so a drop there would lose none of them; lose "
+        "them on the switch (end: the switch's node), or take the link down (link_down), which "
+        "hits them too; see railbreak faults"
+    )

@@ -1,0 +1,130 @@
+"""One holder over many: the same instant on every machine, healed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from chaos.change import Change, Hits
+from chaos.driver import Holder
+from chaos.errors import RailbreakError
+from chaos.hands import Action, Proof
+from chaos.registry import InForce
+
+
+class Together:
+    """Holds what several holders hold (`chaos.driver.Holder`).
+
+    Args:
+        asked: The changes of the plan.
+        parts: Holders, with the indices into `made` of what each holds, in its order.
+        index: Per asked change, the index of the one that is made for it.
+    """
+
+    def __init__(
+        self,
+        asked: Sequence[Change],
+        parts: Sequence[tuple[Holder, Sequence[int]]],
+        index: Sequence[int],
+    ) -> None:
+        self.changes = tuple(asked)
+        self._parts, self._index = tuple(parts), tuple(index)
+        self._proof: Proof | None = None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What was done so far, in the order of time."""
+        first = {made: asked for asked, made in reversed(list(enumerate(self._index)))}
+        found = [
+            replace(action, change=first[mine[action.change]])
+            for holder, mine in self._parts
+            for action in holder.actions
+        ]
+        return tuple(sorted(found, key=lambda action: action.before_ns))
+
+    async def start(self, t0_ns: int, spans: Sequence[InForce]) -> None:
+        """Hand the schedule to every machine.
+
+        Raises:
+            RailbreakError: one has refused it, or is gone; all are healed.
+        """
+        try:
+            await asyncio.gather(*(holder.start(t0_ns, spans) for holder, _ in self._parts))
+        except BaseException:
+            await self.heal()
+            raise
+
+    async def hits(self) -> Mapping[int, Hits]:
+        """How often each change acted so far, by index."""
+        told = await asyncio.gather(*(holder.hits() for holder, _ in self._parts))
+        made = {
+            mine[at]: hits
+            for (_, mine), found in zip(self._parts, told, strict=True)
+            for at, hits in found.items()
+        }
+        return {asked: made[at] for asked, at in enumerate(self._index) if at in made}
+
+    async def wait(self) -> None:
+        """Return when the last span has ended everywhere.
+
+        Raises:
+            RailbreakError: it went wrong on one machine; the others were healed at once.
+        """
+        tasks = [asyncio.ensure_future(holder.wait()) for holder, _ in self._parts]
+        try:
+            await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await self.heal()
+            raise
+
+    async def heal(self) -> Proof:
+        """Take back everywhere at once, and prove it; repeatable."""
+        if self._proof is None:
+            proofs = await asyncio.gather(*(holder.heal() for holder, _ in self._parts))
+            self._proof = self._joined(proofs)
+        return self._proof
+
+    def _joined(self, proofs: Sequence[Proof]) -> Proof:
+        made = {
+            at: one
+            for (_, mine), proof in zip(self._parts, proofs, strict=True)
+            for at, one in zip(mine, proof.changes, strict=True)
+        }
+        begun = [one for one in proofs if any(a.kind == "do" for a in one.actions)] or proofs
+        return Proof(
+            changes=tuple(
+                replace(made[at], change=asked)
+                for asked, at in zip(self.changes, self._index, strict=True)
+            ),
+            actions=self.actions,
+            event=min((one.event for one in begun), key=lambda moment: moment.earliest_ns),
+            healed=max((one.healed for one in proofs), key=lambda moment: moment.latest_ns),
+            late=tuple(sentence for one in proofs for sentence in one.late),
+            trouble=tuple(sentence for one in proofs for sentence in one.trouble),
+        )
+
+    async def close(self) -> None:
+        """Heal if that is not done, and end everywhere."""
+        found = await asyncio.gather(
+            *(holder.close() for holder, _ in self._parts), return_exceptions=True
+        )
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def __aenter__(self) -> Together:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+async def closed(holders: Sequence[Holder]) -> None:
+    """Close all, whatever each says; for the way out of a failure."""
+    for holder in holders:
+        with contextlib.suppress(RailbreakError):
+            await holder.close()
