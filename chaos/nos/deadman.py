@@ -81,10 +81,10 @@ def bound(tag: str, life_s: int) -> str:
 
 
 def stands(tag: str) -> str:
-    """A command that succeeds while the script runs; tells its process."""
+    """A command that succeeds while the script runs."""
     # the first letter in brackets, so that the search does not find itself
     path = f"[{FOLDER[0]}]{FOLDER[1:]}/{tag}.sh"
-    return f"cat {lease(tag)} && grep -laz {shlex.quote(path)} /proc/[0-9]*/cmdline"
+    return f"cat {lease(tag)} && grep -qsz {shlex.quote(path)} /proc/[0-9]*/cmdline"
 
 
 def renew(tag: str, lease_s: int, *, must_exist: bool = True) -> str:
