@@ -139,7 +139,8 @@ class _Verifier:
         )
 
     def managed(self, cable: Cable, at: Mapping[Port, Cable]) -> bool:
-        return any(port.name in self.ignore and port not in at for port in cable.ends)
+        told = any(port in at for port in cable.ends)
+        return not told and any(port.name in self.ignore for port in cable.ends)
 
     def say(
         self,
