@@ -136,11 +136,11 @@ class Fabrics:
 
     @staticmethod
     async def _bring_up(name: str, driver_name: str, on: str) -> Driver:
-        from chaos import drivers, topology
+        from chaos import drivers
 
         if on:
             return await drivers.attach(on)
-        driver = await drivers.named(driver_name).up(topology.load(name))
+        driver = await drivers.named(driver_name).up(drivers.fabric(name, driver_name))
         try:
             await driver.wait_ready()
         except BaseException:

@@ -68,7 +68,7 @@ def up(
     second copy of the same fabric gets a name of its own. With [bold]--driver containerlab[/] the
     real Containerlab deploys it. Take it down with [bold]down[/].
     """
-    plan = topology.load(fabric)
+    plan = drivers.fabric(fabric, driver_name)
     driver = drive(_up(plan, name, driver_name))
     _told_up(driver, json)
 

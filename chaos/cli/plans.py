@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from chaos import budget, drivers, topology
+from chaos import budget, drivers
 from chaos import plan as planning
 from chaos.cli.app import Json, app, out, print_json
 from chaos.cli.fabrics import DriverName, pick
@@ -51,7 +51,7 @@ def plan(
     [bold]--on[/], the plan is made for a fabric that is up or attached.
     """
     chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
-    making, fabric = drivers.named(driver_name), topology.load(chosen.fabric)
+    making, fabric = drivers.named(driver_name), drivers.fabric(chosen.fabric, driver_name)
     if on:
         known = drive(drivers.attach(pick(on)))
         making, fabric = drivers.named(known.name), known.fabric

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from chaos import budget, drivers, topology
+from chaos import budget, drivers
 from chaos import record as records
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.fabrics import DriverName, pick
@@ -106,7 +106,7 @@ def _run(
     calm_load: float,
     driver_name: str = drivers.DEFAULT,
 ) -> int:
-    fabric = topology.load(chosen.fabric)
+    fabric = drivers.fabric(chosen.fabric, driver_name)
     if not on:
         chosen.check(fabric)
         making = drivers.named(driver_name)

@@ -10,10 +10,12 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from chaos import topology
 from chaos.driver import Driver, Making
 from chaos.drivers import state
 from chaos.drivers.state import Running
 from chaos.errors import FabricError, SpecError, near
+from chaos.fabric import Fabric
 
 #: What `--driver` stands for where it is not given.
 DEFAULT = "netns"
@@ -37,6 +39,19 @@ def names() -> tuple[str, ...]:
     """Every driver's name, the default one first."""
     found = {entry.name for entry in entry_points(group="railbreak.drivers")}
     return tuple(sorted(found, key=lambda name: (name != DEFAULT, name)))
+
+
+def fabric(name: str, driver: str = DEFAULT) -> Fabric:
+    """The fabric of a topology file, or of a shipped one, as far as a driver can have it.
+
+    The embedded driver refuses what it cannot build; for others Containerlab's own word counts.
+
+    Raises:
+        SpecError: it is refused.
+    """
+    if driver == DEFAULT:
+        return topology.load(name)
+    return topology.to_fabric(topology.load_lab(name))
 
 
 def running() -> tuple[Running, ...]:
