@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from chaos.abort import Abort
 from chaos.document import Document, join, read
 from chaos.errors import SpecError, near
 from chaos.experiment_values import Experiment, Phases, Range, quoted
@@ -27,7 +28,7 @@ __all__ = ["Experiment", "Phases", "Range", "load", "loads"]
 #: The fields of an experiment file, in the order in which they read best.
 FIELDS = (
     *("promise", "fabric", "seed", "fault", "faults", "probes", "exposed", "phases", "trials"),
-    *("placebos", "max_life", "limits", "objectives"),
+    *("placebos", "max_life", "limits", "abort", "objectives"),
 )
 
 
@@ -77,6 +78,8 @@ def loads(text: str, file: str = "experiment.yaml") -> Experiment:
             made[name] = _converted(document, kind, top[name], name)
     if "limits" in top:
         made["limits"] = _limits(document, top["limits"])
+    if "abort" in top:
+        made["abort"] = _aborts(document, top["abort"])
     if "phases" in top:
         made["phases"] = _phases(document, top["phases"])
     return Experiment(**made, name=Path(file).stem, document=document)
@@ -179,6 +182,20 @@ def _limits(document: Document, value: Any) -> Limits:
         return Limits.parse(value)
     except SpecError as error:
         raise document.locate(error, "limits") from None
+
+
+def _aborts(document: Document, value: Any) -> tuple[Abort, ...]:
+    if not isinstance(value, list):
+        raise document.wrong(
+            f"a list of conditions expected, such as - when: job_dead; got {shown(value)}", "abort"
+        )
+    made = []
+    for index, one in enumerate(value):
+        try:
+            made.append(Abort.parse(one))
+        except SpecError as error:
+            raise document.locate(error, f"abort[{index}]") from None
+    return tuple(made)
 
 
 def _objectives(document: Document, value: Any) -> tuple[Objective, ...]:

@@ -10,6 +10,7 @@ import re
 from dataclasses import MISSING, fields
 from typing import Any
 
+from chaos.abort import Abort
 from chaos.experiment_values import Experiment, Phases
 from chaos.fields import schema
 from chaos.limits import Limits
@@ -53,6 +54,7 @@ def json_schema() -> dict[str, Any]:
             "placebos": {**count, "description": text["placebos"]},
             "max_life": {**schema(Duration), "description": text["max_life"]},
             "limits": {**_limits(), "description": text["limits"]},
+            "abort": {"type": "array", "items": _abort(), "description": text["abort"]},
             "objectives": {
                 "type": "array",
                 "minItems": 1,
@@ -169,6 +171,13 @@ def _limits() -> dict[str, Any]:
     for name, one in made["properties"].items():
         one["description"] = text[name]
     return made
+
+
+def _abort() -> dict[str, Any]:
+    made, text = Abort.schema(), descriptions(Abort)
+    for name, one in made["properties"].items():
+        one["description"] = text[name]
+    return {**made, "description": _summary(Abort)}
 
 
 def _objective(cls: type[Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from chaos.abort import Abort
 from chaos.document import Document, join
 from chaos.errors import SpecError, near
 from chaos.experiment_fit import fits, fits_storm
@@ -134,6 +135,7 @@ class Experiment:
         seed: Of everything that is drawn.
         max_life: The fault is taken back after this time whatever happens.
         limits: How far it may reach; beyond that it is refused before anything is touched.
+        abort: Conditions that take the fault back at once, and end the run.
         name: Short name; a file's name without its suffix.
         document: The file it was read from, for messages; None when made in Python.
     """
@@ -150,6 +152,7 @@ class Experiment:
     seed: int = 1
     max_life: Duration = LIFE
     limits: Limits = UNLIMITED
+    abort: tuple[Abort, ...] = ()
     name: str = "experiment"
     document: Document | None = field(default=None, compare=False, repr=False)
 
@@ -161,6 +164,8 @@ class Experiment:
         self._check_counts()
         self._check_exposed()
         self._check_ranks()
+        for at, condition in enumerate(self.abort):
+            self._check_abort(f"abort[{at}]", condition)
         for at, one in enumerate(self.objectives):
             self._check_objective(f"objectives[{at}]", one)
 
@@ -281,6 +286,12 @@ class Experiment:
                     f"a fault of a rank needs exactly one collective job among the probes; {found}",
                     self._fault_field(at, fault),
                 )
+
+    def _check_abort(self, at: str, condition: Abort) -> None:
+        try:
+            condition.asked(self.probes)
+        except SpecError as error:
+            raise self.wrong(error.reason, join(at, error.field or "")) from None
 
     def _check_objective(self, at: str, one: Objective) -> None:
         needed: tuple[str, ...] = ()

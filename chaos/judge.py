@@ -6,7 +6,9 @@ The rules (worst finding wins; nothing checked is inconclusive; a crashed judge 
 2. the measured traffic did not cross the faulted element → inconclusive, naming the path it took;
 3. a measure without data is absent, and its objective inconclusive;
 4. a calm that was not calm, or a probe in trouble → inconclusive;
-5. anything left behind → fail.
+5. anything left behind → fail;
+6. aborted → inconclusive: the fault was taken back before its time, so nothing that was measured in
+   that trial counts for an objective, nor against it.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ def judge_trial(trial: Trial) -> Trial:
     """The trial with the findings of the rules, and its verdict."""
     number = trial.number
     found = [_doubt("trouble", sentence, number) for sentence in trial.trouble]
+    if trial.aborted is not None:
+        found.append(_doubt("abort", f"aborted: {trial.aborted['sentence']}", number))
     if trial.exposure.exposed is False:  # then nothing was broken, and nothing more to prove
         found.append(_doubt("exposure", trial.exposure.sentence, number))
     elif trial.windows is None:

@@ -279,13 +279,22 @@ def _field(cls: type[Any], name: str, key: str, value: Any, values: Mapping[str,
         if cls is Named and key == "named":
             return convert(Literal["right"], value) == "right"
         if cls is Bound and key in ("at_most", "at_least"):
-            return _limit(str(values["measure"]), value)
+            return limit(str(values["measure"]), value)
         return convert(field_type(cls, name), value)
     except SpecError as error:
         raise SpecError(error.reason, field=key + (error.field or "")) from None
 
 
-def _limit(measure: str, value: Any) -> float:
+def limit(measure: str, value: Any) -> float:
+    """A bound of a measure in its unit: a number, or text with that kind of unit.
+
+    Raises:
+        SpecError: neither.
+
+    Examples:
+        >>> limit("job_stall_ms", "2 s"), limit("flow_lost_packets", 20)
+        (2000.0, 20.0)
+    """
     if not isinstance(value, str):
         return float(convert(float, value))
     end = measure.rpartition("_")[2]

@@ -155,6 +155,23 @@ class Observer:
             for name, records in self.records(label).items()
         }
 
+    def tail(self, label: str, start_ns: int) -> Records:
+        """What one probe's programs said since a time; records may come late by `LOOK_BACK_NS`.
+
+        It costs what was said since then, however long the run has been.
+        """
+        found: Records = {}
+        for name, running in self._running.get(label, {}).items():
+            last: list[dict[str, Any]] = []
+            for record in reversed(running.records):
+                at = record.get("t", start_ns)
+                if at < start_ns - LOOK_BACK_NS:
+                    break
+                if at >= start_ns:
+                    last.append(record)
+            found[name] = last[::-1]
+        return found
+
     def trouble(self, label: str) -> tuple[str, ...]:
         """Sentences that make this probe's data doubtful."""
         found = []

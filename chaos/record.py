@@ -112,6 +112,9 @@ class Trial:
         findings: Judged sentences of this trial.
         extra: What probes left for the page (job fate, RTO ladder).
         load: Host load during the trial.
+        aborted: Where an abort condition held: why (`sentence`, `when`, `of`, `value`, `above`,
+            `below`), when it was seen (`at_ns`), and how long until all was healed (`healed_ns`,
+            `to_healed_ms`); None where none did.
     """
 
     number: int
@@ -133,6 +136,7 @@ class Trial:
     findings: tuple[Finding, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
+    aborted: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

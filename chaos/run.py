@@ -140,6 +140,8 @@ async def _run(
             _keep(folder, replace(made, trials=tuple(trials)), driver)
             told("trial.judged", {"number": slot.number, "verdict": trials[-1].verdict})
             be_whole(trials[-1])
+            if trials[-1].aborted is not None:  # what went too far once is not tried again
+                break
     except RailbreakError as error:
         log.error("run.broken_off", error=str(error))
         _keep(folder, finish(made, experiment, trials), driver)
@@ -255,6 +257,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "placebos": experiment.placebos,
         "max_life": str(experiment.max_life),
         "limits": experiment.limits.as_json(),
+        "abort": [one.sentence() for one in experiment.abort],
         "objectives": [
             {"sentence": one.sentence(), "expected": one.expected, "because": one.because}
             for one in experiment.objectives

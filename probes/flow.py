@@ -14,6 +14,7 @@ from chaos.timeline import Measure, Readings, Windows
 from chaos.units import Duration, Pps, Size
 from probes.flow_measures import SCHEMA, measure
 from probes.flow_reading import read
+from probes.flow_watch import WATCHED, watch
 
 ROCE_PORT, PLAIN_PORT = 4791, 5201
 FIRST_SOURCE_PORT = 49152
@@ -55,6 +56,7 @@ class Flow:
     name: ClassVar[str] = "flow"
     schema: ClassVar[Mapping[str, str]] = SCHEMA
     detectors: ClassVar[tuple[str, ...]] = ("flow_gap",)
+    watched: ClassVar[Mapping[str, str]] = WATCHED
 
     source: str
     target: str
@@ -142,6 +144,13 @@ class Flow:
     def measures(self, readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         """Losses and outages of this trial; see `schema`."""
         return measure(readings, windows, self.validation.ns)
+
+    @staticmethod
+    def watch(
+        records: Mapping[str, list[dict[str, Any]]], since_ns: int, over_ns: int
+    ) -> Mapping[str, float]:
+        """Loss and silence of the last half second or so, for abort conditions."""
+        return watch(records, since_ns, over_ns)
 
     @staticmethod
     def live(record: Mapping[str, Any]) -> Mapping[str, float] | None:

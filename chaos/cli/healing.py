@@ -28,8 +28,8 @@ from chaos.limits import Limits
 from chaos.plan import as_text
 from chaos.registry import FAULTS, build
 from chaos.registry import load as load_registry
+from chaos.storm import LEAD_NS, place_processes
 from chaos.timeline import now_ns
-from chaos.trial import LEAD_NS, place_processes
 from chaos.units import Duration
 
 TRAFFIC_WORDS = ("in-use", "near", "far")

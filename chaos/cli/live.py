@@ -76,6 +76,9 @@ class View:
             "hits.counted": self._counted,
             "exposure.checked": lambda f: self._line(Text(str(f["sentence"]), style="yellow")),
             "calm.disturbed": self._disturbed,
+            "storm.aborted": lambda f: self._line(
+                Text(f"aborted: {f['sentence']}", style="bold red")
+            ),
             "probe.restarted": self._restarted,
             "trial.judged": self._judged,
             "record.heard": self._heard,

@@ -246,7 +246,7 @@ def test_many_meanings_are_looked_at_evenly(clos):
     many = budget.meant(three, clos)
 
     assert 100 < len(many) <= budget.MOST_MEANINGS
-    assert len({link for one in many for link in one.radius.links_out}) > 4  # not the first ones
+    assert any("leaf4" in link for one in many for link in one.radius.links_out)  # from all over
 
 
 @pytest.fixture
