@@ -22,6 +22,7 @@ PROGRAMS = (
     "chaos.injector",
     "chaos.drivers.ssh.far.steward",
     "chaos.drivers.ssh.far.takeback",
+    "chaos.drivers.ssh.far.now",
 )
 _OURS = ("chaos", "probes")
 #: Packages whose `__init__` speaks of the controller's side; shipped empty.
