@@ -271,6 +271,14 @@ def test_neighbours_are_read_from_answers(name, neighbor, facts, gone, in_force)
         assert read(name, change, said(in_force), facts=facts) == "in_force"
 
 
+def test_a_neighbour_that_vanished_meanwhile_is_unknown():
+    """Not gone: its shutdown may come back with it."""
+    told = said("frr/bgp_summary")
+    assert read("frr", shut("eth1"), told.replace('"eth1"', '"eth7"'), facts=(told,)) == "unknown"
+    told = said("eos/bgp_section")
+    assert read("eos", shut(), told.replace("10.1.1.0", "10.7.7.7"), facts=(told,)) == "unknown"
+
+
 def test_a_neighbour_that_is_not_there_is_named_with_those_that_are():
     """For every platform that can say which it has."""
     told = said("frr/bgp_summary")

@@ -254,8 +254,8 @@ esac""",
     "aclshow": """echo "RULE NAME    TABLE NAME                   PRIO  PACKETS COUNT"
 echo "-----------  ---------------------------  ----  -------------"
 for t in $(echo $3 | tr , ' '); do printf 'RULE_1       %-27s  9999  %s\\n' $t 17; done""",
-    "sudo": '[ "$1" = -n ] && shift; exec "$@"',
-    "id": "echo 0",
+    "sudo": '[ "$1" = -n ] && shift; [ -e $S/../no-sudo ] && exit 1; RBUID=0 exec "$@"',
+    "id": "echo ${RBUID:-1000}",
 }
 NVUE = {
     "nv": """
@@ -340,6 +340,7 @@ class Played:
             known_hosts=str(folder / "known_hosts"),
             ssh_config="/dev/null",
             platform=switch.device,
+            become="sudo" if switch.device == "sonic" else "",
         )
 
     async def _serve(self):
@@ -554,6 +555,19 @@ def test_anothers_commit_that_waits_blocks_ours(played):
     played.switch.pending = ("somebody", time.monotonic() + 600, played.switch.copy())
     with pytest.raises(BlockedError, match="a commit waits for its confirmation at leaf1"):
         asyncio.run(armed(played, port_and_flow(played)[0]))
+
+
+@pytest.mark.parametrize("device", ["sonic"], indirect=True)
+def test_the_dead_man_of_a_linux_switch_needs_root(played):
+    """Not root, and no sudo asked for or allowed: blocked, nothing is left."""
+    change = port_and_flow(played)[0]
+    (played.folder / "no-sudo").touch()
+    with pytest.raises(FabricError, match="ops may not sudo without a password"):
+        asyncio.run(armed(played, change))
+    played.target = replace(played.target, become="")
+    with pytest.raises(BlockedError, match="the dead-man needs root there"):
+        asyncio.run(armed(played, change))
+    assert not (played.folder / "leases").exists()
 
 
 @pytest.mark.parametrize("device", ["eos"], indirect=True)
