@@ -14,7 +14,7 @@ from benchmarks.ground import ROOT, machine, need, remove_dead, sentence
 from benchmarks.reading import Outcome, table, to_json
 from chaos.errors import RailbreakError, exit_status
 
-NAMES = ("link_down", "lateness", "events", "deploy", "converged")
+NAMES = ("link_down", "lateness", "events", "deploy", "converged", "lab_link")
 _INTERRUPTED = 130
 
 
