@@ -1,7 +1,8 @@
 """On a real Containerlab lab: link down, from asking to the kernel's acknowledgement.
 
 Ours is the prebuilt message on a socket opened in the container's network namespace, as the
-injector uses it. Peers are what people type: `docker exec … ip link set`, `containerlab tools netem set`.
+injector uses it. Peers are what people type: `docker exec … ip link set` and
+`containerlab tools netem set`.
 """
 
 from __future__ import annotations
