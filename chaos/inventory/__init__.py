@@ -16,8 +16,9 @@ from chaos.inventory.lldp import Neighbour, read_heard, read_neighbours
 from chaos.inventory.loader import FORMS, load
 from chaos.inventory.merge import merge
 from chaos.inventory.model import Cable, Host, Inventory, Source
+from chaos.inventory.outcome import Comparison, Difference
 from chaos.inventory.record import from_json, to_json
-from chaos.inventory.verify import MANAGEMENT, Comparison, Difference, compare, verify
+from chaos.inventory.verify import MANAGEMENT, compare, verify
 
 __all__ = [
     "FORMS",

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from chaos.errors import SpecError
 from chaos.inventory.ansible_plain import Plain, read_plain
 from chaos.inventory.model import Source
+from chaos.inventory.patterns import expand, split_port
 from chaos.inventory.settings import Raw
 from chaos.inventory.tree import Page, parse_json, shown
 
@@ -139,10 +140,10 @@ def from_list(
         for kind, into in (("children", parents), ("hosts", direct)):
             for one in _names(page, name, body, kind):
                 into.setdefault(one, []).append(name)
-    names = dict.fromkeys((*hostvars, *direct))
+    mentions = _mentions(Path(page.file)) if plain is None else {}
     raws = [
-        _raw(page, name, hostvars.get(name) or {}, _upwards(direct.get(name, []), parents), plain)
-        for name in names
+        _raw(page, name, _upwards(direct.get(name, []), parents), plain, mentions)
+        for name in dict.fromkeys((*hostvars, *direct))
     ]
     return raws, warnings
 
@@ -164,23 +165,31 @@ def _upwards(groups: list[str], parents: Mapping[str, list[str]]) -> tuple[str, 
 
 
 def _raw(
-    page: Page, name: str, values: dict[str, Any], groups: tuple[str, ...], plain: Plain | None
+    page: Page,
+    name: str,
+    groups: tuple[str, ...],
+    plain: Plain | None,
+    mentions: Mapping[str, int],
 ) -> Raw:
+    values = (page.value["_meta"] or {}).get("hostvars", {}).get(name) or {}
     if plain is not None and name in plain.hosts:
         return replace(plain.hosts[name], vars=values, groups=groups)
-    return Raw(name, values, groups, Source(page.file, _mention(Path(page.file), name)))
+    return Raw(name, values, groups, Source(page.file, mentions.get(name, 0)))
 
 
-def _mention(path: Path, name: str) -> int:
-    """The first line of a text file that begins with a name; 0 when none does."""
-    return next((at for at, word in _first_words(path) if word == name), 0)
-
-
-def _first_words(path: Path) -> Iterator[tuple[int, str]]:
+def _mentions(path: Path) -> dict[str, int]:
+    """The first line of a text file that begins with a host's name or range, per name."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
-        return
+        return {}
+    found: dict[str, int] = {}
     for at, line in enumerate(lines, 1):
-        words = re.split(r"[\s:=]+", line.strip(), maxsplit=1)
-        yield at, words[0].strip("'\"")
+        word = line.strip().partition(" ")[0].removesuffix(":").strip("'\"")
+        try:
+            names = expand(split_port(word)[0]) if word else ()
+        except SpecError:
+            names = (word,)
+        for name in names:
+            found.setdefault(name, at)
+    return found

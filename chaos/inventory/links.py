@@ -13,6 +13,7 @@ from typing import Any
 from chaos.errors import SpecError, near
 from chaos.fabric import Port
 from chaos.inventory.model import Cable, Host, Source
+from chaos.inventory.roles import role_of
 from chaos.inventory.tree import read_file, shown
 from chaos.topology.links import resolve_links
 from chaos.topology.text import read_config, read_text
@@ -119,12 +120,14 @@ class _Twin:
         strangers: dict[str, Host] = {}
         taken: dict[str, str] = {}
         for node, body in bodies.items():
-            label = ((body or {}).get("labels") or {}).get("hw-host", "")
+            labels = (body or {}).get("labels") or {}
+            label = labels.get("hw-host", "")
             place = self.place("topology", "nodes", node)
             host = self.names.find(node, place, f"topology.nodes.{node}", label)
             own[node] = host or node
             if not host:
-                strangers[node] = Host(node, node, source=place)
+                role = labels.get("role") or role_of(node, (), "")
+                strangers[node] = Host(node, node, role=role, source=place)
             elif host in taken:
                 message = f"found {node} for the host {host}, which {taken[host]} is already"
                 raise place.wrong(message, f"topology.nodes.{node}")
@@ -193,7 +196,8 @@ def _table(path: Path, names: _Names) -> Drawn:
             host = names.find(row[device], source, device)
             if not host:
                 host = row[device]
-                strangers.setdefault(host, Host(host, host, source=source))
+                role = role_of(host, (), "")
+                strangers.setdefault(host, Host(host, host, role=role, source=source))
             known = names.hosts.get(host)
             ends.append(Port(host, known.interface(row[port]) if known else row[port]))
         free = {key: one for key, one in row.items() if key not in (*NEEDED, SPEED) and one}

@@ -10,64 +10,12 @@ from chaos.fabric import Port
 from chaos.inventory.evidence import Evidence, Seen, gather
 from chaos.inventory.lldp import Neighbour
 from chaos.inventory.model import Cable, Host, Inventory
+from chaos.inventory.outcome import Comparison, Difference
 
 #: Interfaces of the management network, as platforms call them; not compared unless declared.
 MANAGEMENT = frozenset(
     ("eth0", "mgmt", "mgmt0", "ma0", "ma1", "Management0", "Management1", "em0", "fxp0", "me0")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One way in which the cabling is not as declared.
-
-    Attributes:
-        kind: `missing`, `unexpected`, `swapped`, `moved`, `unknown-neighbour`, `wrong-speed`,
-            `one-sided`, `unnamed-port`, `unverified`.
-        where: The ports it is about.
-        sentence: The whole of it.
-        declared: What was declared, short.
-        found: What was found, short.
-        counts: Whether the cabling differs by it; otherwise it is a warning.
-        sources: Where the declaration, and what was heard, stand.
-    """
-
-    kind: str
-    where: tuple[Port, ...]
-    sentence: str
-    declared: str = ""
-    found: str = ""
-    counts: bool = True
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The outcome.
-
-    Attributes:
-        differences: What counts first; then warnings.
-        declared: How many cables are declared.
-        confirmed: How many of them were heard where they are declared.
-        unverified: How many have no end that was asked.
-        asked: Hosts whose output was there.
-    """
-
-    differences: tuple[Difference, ...]
-    declared: int
-    confirmed: int
-    unverified: int
-    asked: tuple[str, ...] = ()
-
-    @property
-    def differs(self) -> bool:
-        """Whether anything that counts was found."""
-        return any(one.counts for one in self.differences)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every declared cable could be judged, and there was one."""
-        return self.declared > 0 and not self.unverified
 
 
 def compare(
@@ -326,9 +274,10 @@ class _Verifier:
         unverified = 0
         for cable in lost:
             asked = [port for port in cable.ends if port.node in self.evidence.asked]
-            if not asked:
+            mute = [port for port in cable.ends if port.node in self.evidence.silent]
+            if not asked or mute:  # who does not speak LLDP is not heard either
                 unverified += 1
-                why = " and ".join(self.silence(port) for port in cable.ends)
+                why = " and ".join(self.silence(port) for port in mute or cable.ends)
                 self.say(
                     "unverified",
                     cable.ends,
@@ -338,11 +287,12 @@ class _Verifier:
                 )
                 continue
             heard = " and ".join(str(port) for port in asked)
+            rest = "" if len(asked) == 2 else f"; {self.silence(cable.other(asked[0]))}"
             verb = "hears" if len(asked) == 1 else "hear"
             self.say(
                 "missing",
                 cable.ends,
-                f"{cable} is declared, but {heard} {verb} no neighbour",
+                f"{cable} is declared, but {heard} {verb} no neighbour{rest}",
                 declared=[cable],
                 found="nothing",
             )

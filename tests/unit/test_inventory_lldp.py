@@ -12,6 +12,7 @@ from chaos.fabric import Port
 from chaos.inventory import (
     Cable,
     Host,
+    Inventory,
     compare,
     load,
     of_fabric,
@@ -86,6 +87,18 @@ def test_hosts_that_were_not_asked_are_told_with_the_reason():
 
     assert (outcome.differs, outcome.complete, outcome.unverified) == (False, False, 6)
     assert any("leaf1 was not asked: no lldpd" in one.sentence for one in outcome.differences)
+
+
+def test_who_does_not_speak_is_not_missed():
+    """b runs no lldpd, so a cannot hear it: nothing is known of the cable."""
+    declared = Inventory("x", {n: Host(n, n) for n in "ab"}, (cable("a:1--b:1"),))
+
+    outcome = compare(declared, {"a": ()}, {"b": "no lldpd"})
+    assert (kinds(outcome), outcome.complete) == ([("unverified", False)], False)
+    outcome = compare(declared, {"a": ()})
+    assert [one.sentence for one in outcome.differences] == [
+        "missing: a:1--b:1 is declared, but a:1 hears no neighbour; b was not asked"
+    ]
 
 
 def test_nothing_declared_is_no_success():
