@@ -33,6 +33,7 @@ from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
 
+ROOT = Path(__file__).resolve().parents[2]
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 pytestmark = [
     pytest.mark.ssh,
@@ -157,7 +158,7 @@ async def _sshd(driver, folder, address, user):
             """
         )
     )
-    Path("/run/sshd").mkdir(exist_ok=True)
+    run("mkdir", "-p", "/run/sshd")
     await driver.exec("r1", ("mkdir", "-p", "/run/sshd"))
     argv = (SSHD, "-f", str(keys / "sshd_config"), "-E", str(keys / "sshd.log"))
     done = await driver.exec("r1", argv)
@@ -334,7 +335,7 @@ async def controller(made, folder, lease_s=4):
         str(folder / "journal.jsonl"),
         str(lease_s),
         stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=ROOT,
     )
     try:
         assert (await process.stdout.readline()).strip() == b"in force"

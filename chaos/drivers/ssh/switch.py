@@ -55,6 +55,7 @@ class SwitchHands:
         self.changes = tuple(changes)
         self._switches = tuple(switches)
         self._life = life
+        self._book: Journal | None = None
         self._threads = {one: ThreadPoolExecutor(1, one.console.target.name) for one in switches}
         self._runs: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -135,6 +136,7 @@ class SwitchHands:
             for at, (node, held) in enumerate(by_node.items())
         ]
         hands = cls(switches, changes, max_life)
+        hands._book = book
         try:
             for step in (Switch.look_round, Switch.write_down, Switch.make_ready):
                 await hands._everywhere(step)
@@ -213,6 +215,9 @@ class SwitchHands:
         for switch, thread in self._threads.items():
             switch.console.close()
             thread.shutdown(wait=False)
+        book, self._book = self._book, None
+        if book is not None:
+            book.close()
 
     async def __aenter__(self) -> Self:
         return self
