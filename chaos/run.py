@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from chaos import budget, comparability, plan
+from chaos import budget, comparability, plan, quarantine
 from chaos import record as records
 from chaos.driver import Driver
 from chaos.errors import BlockedError, CapabilityError, LeftoverError, RailbreakError, SpecError
@@ -128,6 +128,7 @@ async def _run(
     try:
         be_able(experiment, driver.fabric, type(driver))
         budget.be_within(experiment, driver.fabric, driver.fidelity)
+        await asyncio.to_thread(be_free, experiment, driver)
         for probe in experiment.probes.values():
             getattr(probe, "available", lambda: None)()
         await be_sound(driver)
@@ -144,6 +145,8 @@ async def _run(
                 break
     except RailbreakError as error:
         log.error("run.broken_off", error=str(error))
+        if isinstance(error, LeftoverError):
+            await asyncio.to_thread(quarantine.look, driver.folder)
         _keep(folder, finish(made, experiment, trials), driver)
         raise
     finally:
@@ -164,6 +167,26 @@ def be_able(experiment: Experiment, fabric: Fabric, driver: type[plan.Reach]) ->
     for fault, _, reason in plan.matrix(experiment, fabric, driver):
         if reason:
             raise CapabilityError(f"{fault}: {reason}")
+
+
+def be_free(experiment: Experiment, driver: Driver) -> None:
+    """Return when a fault could strike nodes that are not in quarantine.
+
+    Where traffic settles what is struck, it is asked again before that is armed.
+
+    Raises:
+        BlockedError: whatever it means, it strikes one that is; says what was left there.
+    """
+    refusals = []
+    for one in budget.meant(experiment, driver.fabric):
+        try:
+            quarantine.be_free(one.radius.nodes_touched, driver)
+        except BlockedError as error:
+            refusals.append(error)
+        else:
+            return
+    if refusals:
+        raise refusals[0]
 
 
 async def be_sound(driver: Driver, looks: int = 20) -> None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from chaos import budget
+from chaos import budget, quarantine
 from chaos.aim import Aimed
 from chaos.change import Change
 from chaos.driver import Holder
@@ -46,7 +46,7 @@ async def weather(
         The proof, when it took effect, when all was healed, and the condition that ended it.
 
     Raises:
-        BlockedError: it would reach beyond the limits; nothing was broken.
+        BlockedError: it would reach beyond the limits, or a node in quarantine; nothing was broken.
         RailbreakError: it did not come into force; everything was taken back.
     """
     ground.tell("phase.entered", {"name": "storm", "trial": number, "placebo": not aims})
@@ -59,7 +59,7 @@ async def weather(
         return Proof(), Moment(start, start), Moment(end, end), _tripped(alarm)
     fabric, homes = ground.driver.fabric, ground.observer.homes
     placed = [place_processes(aimed.fault.changes(fabric), homes) for aimed in aims]
-    _allow(ground, aims, placed)
+    await _allow(ground, aims, placed)
     armed: list[tuple[Holder, tuple[InForce, ...]]] = []
     try:
         for at, (aimed, changes) in enumerate(zip(aims, placed, strict=True)):
@@ -95,16 +95,18 @@ def _tripped(alarm: asyncio.Task[Tripped]) -> Tripped | None:
     return alarm.result() if alarm.done() and not alarm.cancelled() else None
 
 
-def _allow(ground: Ground, aims: Sequence[Aimed], placed: Sequence[Sequence[Change]]) -> None:
-    """Return when what was aimed at, now that it is known, is within the limits.
+async def _allow(ground: Ground, aims: Sequence[Aimed], placed: Sequence[Sequence[Change]]) -> None:
+    """Return when what was aimed at, now that it is known, may be broken.
 
     Raises:
-        BlockedError: it is not; nothing was broken.
+        BlockedError: it is beyond the limits, or on a node in quarantine; nothing was broken.
     """
     experiment, driver = ground.experiment, ground.driver
+    every = [change for changes in placed for change in changes]
+    await asyncio.to_thread(quarantine.be_free, [one.place.node for one in every], driver)
     budget.hold(
         "; ".join(as_text(aimed.fault) for aimed in aims),
-        [change for changes in placed for change in changes],
+        every,
         driver.fabric,
         experiment.limits,
         driver.fidelity,

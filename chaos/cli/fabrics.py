@@ -11,7 +11,7 @@ from rich.columns import Columns
 from rich.panel import Panel
 from rich.table import Table
 
-from chaos import drivers, topology
+from chaos import drivers, quarantine, topology
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.runner import drive
 from chaos.doctor import examine
@@ -168,6 +168,7 @@ def down(
     for one in chosen:
         drive(_down(one))
         out.print(f"[green]{'down' if owned.get(one, True) else 'let go of'}[/] {one}")
+    quarantine.nodes()  # what went with its fabric is in quarantine no longer
     if not chosen:
         out.print("nothing is up")
 

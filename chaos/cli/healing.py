@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from chaos import budget, drivers, recover, snapshot
+from chaos import budget, drivers, quarantine, recover, snapshot
 from chaos.aim import aim
 from chaos.change import Change
 from chaos.cli.app import Json, app, err, out, print_json
@@ -91,6 +91,7 @@ async def _inject(
     driver = await drivers.attach(instance)
     aimed = aim(fault, driver.fabric, ())
     changes = place_processes(aimed.fault.changes(driver.fabric), {})
+    await asyncio.to_thread(quarantine.be_free, [one.place.node for one in changes], driver)
     reach = budget.hold(as_text(aimed.fault), changes, driver.fabric, limits, driver.fidelity)
     before = await driver.snapshot()
     hands = await driver.arm(
@@ -108,6 +109,8 @@ async def _inject(
     finally:
         proof = await hands.heal()
         await hands.close()
+        if proof.leftovers:
+            await asyncio.to_thread(quarantine.look, driver.folder)
     residue = await snapshot.settled(driver.snapshot, before, deadline_s=20.0)
     if not quiet:
         out.print(_table(changes, dict(enumerate(proof.changes))))
@@ -160,9 +163,14 @@ def _count(value: int | None) -> str:
 
 @app.command(rich_help_panel="Heal")
 def status(json: Json = False) -> None:
-    """Say what is up and what is in force, anywhere on this machine. Changes nothing."""
+    """Say what is up, what is in force, and which nodes are in quarantine.
+
+    Breaks and heals nothing. A fault that nobody holds any more puts its node in quarantine:
+    nothing more is broken there until [bold]undo[/] took it back, or [bold]forget[/] gave it up.
+    """
     running = drivers.running()
     standing = [one for one in recover.in_force() if one.in_force is not False]
+    held = quarantine.note(standing)
     if json:
         print_json(
             {
@@ -178,6 +186,7 @@ def status(json: Json = False) -> None:
                     for r in running
                 ],
                 "in_force": [recover.as_json(one) for one in standing],
+                "quarantine": [asdict(one) for one in held],
             }
         )
     else:
@@ -189,11 +198,14 @@ def status(json: Json = False) -> None:
         for item in standing:
             out.print("[red]in force[/]  ", end="")
             out.print(recover.sentence(item), markup=False)
+        for one_held in held:
+            out.print("[red]quarantine[/]  ", end="")
+            out.print(one_held.sentence(), markup=False)
         if not running:
             out.print("no fabric is up")
-        if not standing:
+        if not standing and not held:
             out.print("[green]clean[/]: no fault is in force")
-    raise typer.Exit(8 if any(not one.held for one in standing) else 0)
+    raise typer.Exit(8 if held or any(not one.held for one in standing) else 0)
 
 
 Journal = Annotated[
@@ -210,6 +222,7 @@ def undo(
     if every == bool(journals):
         raise SpecError("name journals, or give --all")
     done = recover.undo(journals or recover.journals())
+    quarantine.look()
     for one in done:
         out.print(recover.told(one), style="red" if one.leftover else "green", markup=False)
     if not done:
@@ -225,13 +238,25 @@ def forget(
     journals: Annotated[list[Path], typer.Argument(help="Journal files to give up on.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Give up on taking back what a journal says is in force; says what it leaves as it is."""
+    """Give up on taking back what a journal says is in force; says what it leaves as it is.
+
+    Its nodes are in quarantine no longer.
+    """
+    gone = [one for one in journals if not one.exists() and quarantine.listed(one)]
+    journals = [one for one in journals if one not in gone]
     left = [one for one in recover.in_force(journals) if one.in_force is not False]
+    for one in gone:
+        for held in quarantine.listed(one):
+            err.print("will be left as it is: ", style="yellow", end="")
+            err.print(f"{held.change} on {held.node}; cure: {held.cure}", markup=False)
     for item in left:
         err.print("will be left as it is: ", style="yellow", end="")
         err.print(f"{item.entry.change.describe()}; cure: {item.entry.cure}", markup=False)
-    if left and not yes:
-        typer.confirm(f"Forget {len(left)} changes?", abort=True)
+    if (left or gone) and not yes:
+        many = len(left) + sum(len(quarantine.listed(one)) for one in gone)
+        typer.confirm(f"Forget {many} changes?", abort=True)
     for journal in journals:
         recover.forget(journal)
+    for journal in (*journals, *gone):
+        quarantine.lift(journal)
         out.print(f"forgotten: {journal}")

@@ -10,18 +10,21 @@ from typing import ClassVar
 import jsonschema
 import pytest
 
+from chaos import quarantine
 from chaos.abort import Abort
-from chaos.change import LinkState, Place
-from chaos.errors import ApplyError, SpecError
+from chaos.change import LinkState, Place, Where
+from chaos.errors import ApplyError, BlockedError, SpecError
 from chaos.experiment import loads
 from chaos.experiment_schema import json_schema
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.hands import Action, ChangeProof
 from chaos.hands import Proof as HandsProof
+from chaos.journal import Entry
 from chaos.judge import judge_run, judge_trial
-from chaos.limits import UNLIMITED
+from chaos.limits import UNLIMITED, Limits
 from chaos.observe import Observer, Running
 from chaos.record import Proof, Record, Trial, from_json, to_json
+from chaos.recover import Status
 from chaos.registry import InForce
 from chaos.run import describe, finish
 from chaos.storm import weather
@@ -346,7 +349,7 @@ class FakeHands:
 class FakeDriver(SimpleNamespace):
     """A driver that arms fake hands."""
 
-    fidelity = "namespace"
+    fidelity, instance = "namespace", "two"
 
     async def arm(self, changes, *, journal, max_life, log_dir):
         self.hands.append(FakeHands(changes, self.fails))
@@ -366,14 +369,23 @@ class Cut:
         return (InForce(0, storm.ns),)
 
 
-def storm(heard, abort, length="1 s", *, faults=("host1",), fails=None, slow_s=0.0):
+@pytest.fixture(autouse=True)
+def state(monkeypatch, tmp_path):
+    """No list of quarantine but this test's own."""
+    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path))
+    return tmp_path
+
+
+def storm(
+    heard, abort, length="1 s", *, faults=("host1",), fails=None, slow_s=0.0, limits=UNLIMITED
+):
     """Runs a storm on fakes; what it returned, the hands, and how long it took, ns."""
 
     async def go():
         driver = FakeDriver(fabric=FABRIC, folder=Path("/nowhere"), fails=fails, slow_s=slow_s)
         driver.hands = heard.hands = []
         experiment = SimpleNamespace(
-            limits=UNLIMITED, max_life=Duration.parse("60 s"), probes={}, phases=None
+            limits=limits, max_life=Duration.parse("60 s"), probes={}, phases=None
         )
         ground = SimpleNamespace(
             driver=driver,
@@ -448,6 +460,22 @@ def test_a_condition_seen_when_the_storm_was_over_ended_nothing():
 
     assert tripped is None
     assert hands.asked == ["start", "heal", "close"]
+
+
+@pytest.mark.parametrize("guard", ["limit", "quarantine"])
+def test_what_was_aimed_at_is_asked_once_more_before_it_is_armed(guard, state):
+    """In the trial itself the words are settled; beyond a limit or in quarantine: nothing armed."""
+    if guard == "quarantine":
+        where = Where(host="far", ifname="eth1")
+        link, journal = LinkState(Place("host1", "eth1")), state / "two" / "journal.jsonl"
+        entry = Entry("1", link, where, {}, "cure", "in_force", (1, 1), "", journal)
+        quarantine.note([Status(entry, None, False)])
+    limits = Limits(links=0) if guard == "limit" else UNLIMITED
+    heard = Heard(meter=Meter())
+
+    with pytest.raises(BlockedError, match=r"at most 0 allowed|in quarantine since"):
+        storm(heard, (), "100 ms", limits=limits)
+    assert heard.hands == []
 
 
 # ---- the verdict --------------------------------------------------------------------------------
