@@ -98,7 +98,7 @@ def escaped(text: str, environ: Mapping[str, str] = os.environ) -> str:
         >>> escaped("a: $HOME, 5 $, {{x}}")
         'a: $$HOME, 5 $, {{"{{"}}x}}'
     """
-    kept = re.sub(r"\$(?=[A-Za-z_{$])", "$$$$", text).replace("{{", '{{"{{"}}')
+    kept = re.sub(r"\$(?=[A-Za-z_{$])", "$$", text).replace("{{", '{{"{{"}}')
     if substitute(kept.replace('{{"{{"}}', "{{"), environ, file="") != text:
         return text
     return kept

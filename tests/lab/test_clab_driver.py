@@ -1,0 +1,546 @@
+"""The driver `containerlab` on the real program: labs come up whole, break, heal, and go."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chaos import drivers, registry, snapshot
+from chaos.change import LinkState, PacketDrop, Place
+from chaos.drivers import state
+from chaos.drivers.containerlab import ContainerlabDriver, guard
+from chaos.errors import CapabilityError, FabricError
+from chaos.fabric import Port, Stream
+from chaos.netns import inode
+from chaos.registry import InForce, Program
+from chaos.timeline import now_ns
+from chaos.units import Duration
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "labs"
+
+
+def sh(*argv, check=True):
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def home(lab_runtime, monkeypatch):
+    """A state folder of this test's own; afterwards nothing may be left that came from it."""
+    root = Path("/run", f"railbreak-clab-{os.getpid()}-{time.monotonic_ns()}")
+    root.mkdir()
+    monkeypatch.setenv("RAILBREAK_STATE", str(root))
+    for name, value in lab_runtime.environment.items():
+        monkeypatch.setenv(name, value)
+    yield root
+    left = [str(path) for path in root.iterdir()]
+    tables = [guard.table_of(path.name) for path in root.iterdir()]
+    listed = sh("nft", "list", "tables")
+    left += [table for table in tables if table in listed]
+    shutil.rmtree(root, ignore_errors=True)
+    assert left == []
+
+
+def traces(name):
+    """What this machine still has of a lab, whoever made it."""
+    mark = f"clab-{name}"
+    listings = (
+        sh("docker", "ps", "-a", "--format", "{{.Names}}"),
+        "\n".join(os.listdir("/run/netns")),
+        Path("/etc/hosts").read_text(),
+        "\n".join(os.listdir("/etc/ssh/ssh_config.d")),
+        sh("nft", "list", "tables"),
+        sh("ip", "link"),
+    )
+    words = (mark, f"railbreak_guard_{re.sub('[^A-Za-z0-9]', '_', name)}", f"stitch-{name}-")
+    return [
+        line for text in listings for line in text.splitlines() if any(w in line for w in words)
+    ]
+
+
+@pytest.fixture
+def up(home, lab_name):
+    """`async with up("pair") as driver`: deployed and ready; nothing of it is left at the end."""
+
+    @contextlib.asynccontextmanager
+    async def begin(file, *, ready=True, deadline_s=90.0, **words):
+        word = re.sub(r"\W", "", Path(file).name.removesuffix(".clab.yml"))[:12]
+        name = lab_name(word)
+        fabric = drivers.fabric(str(file), "containerlab")
+        driver = await ContainerlabDriver.up(fabric, instance=name, **words)
+        try:
+            if ready:
+                await driver.wait_ready(deadline_s)
+            yield driver
+        finally:
+            await driver.down()
+            assert traces(name) == []
+
+    return begin
+
+
+@pytest.fixture
+def shared_lab(tmp_path):
+    """`shared_lab(name)`: the topology file of a copy of a public lab."""
+
+    def copy(name):
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"the public lab {name} is not here")
+        shutil.copytree(SHARED / name, tmp_path / name)
+        return next((tmp_path / name).glob("*.clab.yml"))
+
+    return copy
+
+
+async def answered(driver, source, address, count=3):
+    """How many pings came back."""
+    argv = ("ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", "1", address)
+    done = await driver.exec(source, argv)
+    found = re.search(rb"(\d+) received", done.stdout)
+    return int(found[1]) if found else 0  # without a route it does not even begin
+
+
+async def reaches(driver, source, address, deadline_s=20.0):
+    """Return when pings come back (a neighbour that was asked for in vain is asked for again)."""
+    async with asyncio.timeout(deadline_s):
+        while await answered(driver, source, address) < 3:
+            pass
+
+
+async def unreached(driver):
+    """Pairs of hosts between which no ping comes back."""
+    addresses = driver.addresses()
+    pairs = [(a, b) for a in addresses for b in addresses if a != b]
+    found = await asyncio.gather(*(answered(driver, a, addresses[b], 1) for a, b in pairs))
+    return [pair for pair, count in zip(pairs, found, strict=True) if count != 1]
+
+
+def faults(driver, *wanted):
+    """Faults by name and fields, made for a running fabric."""
+    registry.load()
+    return [registry.build(registry.FAULTS, "fault", name, fields) for name, fields in wanted]
+
+
+async def broken(driver, changes, during, lasting_s=1.0):
+    """Bring changes into force, do something meanwhile, heal; the proof and what was done."""
+    hands = await driver.arm(
+        changes,
+        journal=driver.folder / f"journal-test-{now_ns()}.jsonl",
+        max_life=Duration(60 * 10**9),
+        log_dir=driver.folder,
+    )
+    try:
+        await hands.start(now_ns() + 20_000_000, (InForce(0, int(lasting_s * 1e9)),))
+        await asyncio.sleep(0.1)
+        seen = await during()
+        await hands.wait()
+    finally:
+        proof = await hands.heal()
+        await hands.close()
+    return proof, seen
+
+
+# ---- up and down ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "hosts"), [("pair", 2), ("rails-2x4", 4), ("clos-2x4x8", 8)])
+def test_a_shipped_fabric_deploys_as_it_is(up, name, hosts):
+    async def scenario():
+        async with up(name) as driver:
+            assert len(driver.addresses()) == hosts
+            assert await unreached(driver) == []
+            assert (await driver.audit()).findings == ()
+            assert {link.kind for link in driver.fabric.links} == {"veth-stitch"}
+
+    asyncio.run(scenario())
+
+
+def test_a_public_lab_of_bgp_comes_up(up, shared_lab):
+    """Its nodes would be privileged and on the management network; what is changed is said."""
+
+    async def scenario():
+        async with up(shared_lab("bgp-ebgp-basics")) as driver:
+            held = driver.addresses()
+            assert not any(address.startswith("172.20.20.") for address in held.values())
+            assert await answered(driver, "r1", "10.1.1.2") == 3
+            assert (await driver.audit()).findings == ()
+            assert any("default route over the management" in w for w in driver.warnings)
+
+    asyncio.run(scenario())
+
+
+def test_a_public_lab_of_ospf_comes_up(up, shared_lab):
+    async def scenario():
+        async with up(shared_lab("frr01"), deadline_s=150.0) as driver:
+            assert sorted(driver.addresses()) == ["PC1", "PC2", "PC3"]
+            assert await unreached(driver) == []
+
+    asyncio.run(scenario())
+
+
+def test_the_users_folder_stays_as_it_was(up, shared_lab):
+    file = shared_lab("bgp-ebgp-basics")
+    before = sorted(str(path) for path in file.parent.rglob("*"))
+
+    async def scenario():
+        async with up(file, ready=False):
+            assert sorted(str(path) for path in file.parent.rglob("*")) == before
+
+    asyncio.run(scenario())
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+LINK = "host1:eth1--router1:eth1"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "pings"),
+    [
+        ("link_down", {"link": LINK, "mode": "carrier"}, 0),
+        ("link_down", {"link": LINK, "mode": "admin"}, 0),
+        ("link_down", {"link": LINK, "mode": "silent"}, 0),
+        ("link_down", {"link": LINK, "mode": "silent", "end": "router1"}, 0),
+        ("packet_loss", {"link": LINK, "share": "100 %", "match": "ip protocol icmp"}, 0),
+        ("node_down", {"node": "router1"}, 0),
+        ("node_stop", {"node": "router1"}, 0),
+        ("node_stop", {"node": "router1", "how": "pause"}, 2),
+    ],
+    ids=str,
+)
+def test_each_fault_bites_and_leaves_nothing(up, name, fields, pings):
+    async def scenario():
+        async with up("pair") as driver:
+            (fault,) = faults(driver, (name, fields))
+            target = driver.addresses()["host2"]
+            before = await driver.snapshot()
+
+            async def ping():
+                await asyncio.sleep(0.6 if name == "node_stop" else 0)
+                return await answered(driver, "host1", target, 2)
+
+            lasting = 4.0 if name == "node_stop" else 2.5
+            proof, seen = await broken(driver, fault.changes(driver.fabric), ping, lasting)
+            assert proof.in_force
+            assert proof.taken_back
+            assert seen == pings
+            assert await snapshot.settled(driver.snapshot, before, 20.0) == ()
+            await reaches(driver, "host1", target)
+
+    asyncio.run(scenario())
+
+
+def test_the_outer_end_that_faces_a_port_takes_its_carrier_and_no_others(up):
+    async def scenario():
+        async with up("pair") as driver:
+
+            async def carriers():
+                found = {}
+                for node, port in (("host1", "eth1"), ("router1", "eth1"), ("router1", "eth2")):
+                    done = await driver.exec(node, ("ip", "-o", "link", "show", "dev", port))
+                    found[f"{node}:{port}"] = b"NO-CARRIER" not in done.stdout
+                return found
+
+            change = LinkState(Place("host1", "eth1", "wire"))
+            proof, seen = await broken(driver, [change], carriers)
+            assert proof.taken_back
+            assert seen == {"host1:eth1": False, "router1:eth1": True, "router1:eth2": True}
+
+    asyncio.run(scenario())
+
+
+def test_a_drop_counts_what_the_port_sent(up):
+    """One direction only: every request is counted once, and no answer comes."""
+
+    async def scenario():
+        async with up("pair") as driver:
+            target = driver.addresses()["host2"]
+            table = "railbreak_test_drop"
+            drop = PacketDrop(Place("host1", "eth1", "wire"), table, "icmp type echo-request")
+            proof, seen = await broken(
+                driver, [drop], lambda: answered(driver, "host1", target, 5), 2.5
+            )
+            assert seen == 0
+            assert proof.changes[0].hit == 5
+
+    asyncio.run(scenario())
+
+
+def test_a_plain_link_is_refused_its_carrier_with_what_to_use(up, monkeypatch):
+    monkeypatch.setenv("RAILBREAK_CLAB_LINKS", "plain")
+
+    async def scenario():
+        async with up("pair") as driver:
+            assert {link.kind for link in driver.fabric.links} == {"veth-plain"}
+            with pytest.raises(CapabilityError, match="mode: admin with end: both"):
+                driver.locate(LinkState(Place("host1", "eth1", "wire")))
+            (fault,) = faults(driver, ("link_down", {"link": LINK, "mode": "admin"}))
+            before = await driver.snapshot()
+            proof, seen = await broken(
+                driver,
+                fault.changes(driver.fabric),
+                lambda: answered(driver, "host1", driver.addresses()["host2"], 2),
+                2.5,
+            )
+            assert proof.taken_back
+            assert seen == 0
+            assert await snapshot.settled(driver.snapshot, before, 10.0) == ()
+
+    asyncio.run(scenario())
+
+
+# ---- processes in nodes --------------------------------------------------------------------------
+
+
+def test_exec_has_bytes_codes_and_a_deadline(up):
+    async def scenario():
+        async with up("pair", ready=False) as driver:
+            done = await driver.exec("host1", ("cat",), stdin=b"\x00\xff\n")
+            assert (done.code, done.stdout) == (0, b"\x00\xff\n")
+            assert (await driver.exec("host1", ("sh", "-c", "exit 7"))).code == 7
+            with pytest.raises(FabricError, match="no such program"):
+                await driver.exec("host1", ("no-such-program",))
+            with pytest.raises(FabricError, match="was killed"):
+                await driver.exec("host1", ("sleep", "4321"), deadline_s=0.5)
+            left = await driver.exec("host1", ("ps", "-eo", "args"))
+            assert b"sleep 4321" not in left.stdout
+
+    asyncio.run(scenario())
+
+
+def test_a_program_lives_in_its_container(up):
+    """Its network, process ids and control groups are the node's; its death is ours."""
+
+    async def scenario():
+        async with up("pair", ready=False) as driver:
+            child = await driver.spawn(Program("asleep", "tests_asleep", {}, "host1"))
+            told = json.loads(await anext(aiter(child.lines())))
+            box = driver._nodes.box("host1")
+            assert told["net"] == inode(f"/proc/{box.pid}/ns/net")
+            assert told["pid_space"] == inode(f"/proc/{box.pid}/ns/pid")
+            assert box.id in told["groups"]
+            pid = told["outer"]
+            assert state.start_ticks(pid)
+            child.kill()
+            await child.stop()
+            assert not state.start_ticks(pid)
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture(autouse=True)
+def asleep(tmp_path, monkeypatch):
+    """A module that tells where it lives, and then counts twenty times a second."""
+    (tmp_path / "tests_asleep.py").write_text(
+        "import json, os, time\n"
+        "here = {'net': os.stat('/proc/self/ns/net').st_ino,\n"
+        "        'pid_space': os.stat('/proc/self/ns/pid').st_ino,\n"
+        "        'groups': open('/proc/self/cgroup').read(),\n"
+        "        'outer': int(os.readlink('/proc/self'))}\n"
+        "print(json.dumps(here), flush=True)\n"
+        "while True:\n"
+        "    time.sleep(0.05)\n"
+        "    print('{}', flush=True)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_pausing_a_node_stops_its_programs_and_killing_it_ends_them(up):
+    async def scenario():
+        async with up("pair", ready=False) as driver:
+            child = await driver.spawn(Program("asleep", "tests_asleep", {}, "host1"))
+            lines = child.lines()
+            await anext(lines)
+            container = driver._nodes.box("host1").name
+            sh("docker", "pause", container)
+            with contextlib.suppress(TimeoutError):  # what it had said before
+                while True:
+                    await asyncio.wait_for(asyncio.shield(anext(lines)), 0.5)
+            sh("docker", "unpause", container)
+            sh("docker", "kill", container)
+            assert await asyncio.wait_for(child._process.wait(), 10) != 0
+
+    asyncio.run(scenario())
+
+
+# ---- the guard -----------------------------------------------------------------------------------
+
+OUTSIDE = "198.51.100.7"  # documentation addresses: nobody answers there
+
+
+def test_what_would_leave_by_the_management_network_is_counted_and_dropped(up, shared_lab):
+    async def scenario():
+        async with up(shared_lab("bgp-ebgp-basics"), ready=False) as driver:
+            before = driver.held_back()
+            assert await answered(driver, "r1", OUTSIDE, 4) == 0
+            assert driver.held_back() == before + 4
+            paths = driver.paths()
+            stream = Stream("r1", "r2", "10.1.1.1", OUTSIDE, 17, 1000, 2000)
+            with pytest.raises(FabricError, match="leaves r1 by eth0, which is no link"):
+                await paths.crossings(stream)
+            paths.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_guard_is_there_before_the_first_container(up, monkeypatch):
+    """It is seen at the moment at which Containerlab is called."""
+    from chaos.drivers.containerlab.binary import Binary
+
+    seen = []
+    whole = Binary.run
+
+    async def run(self, verb, *words, **more):
+        if verb == "deploy":
+            seen.append(sh("nft", "list", "tables"))
+        return await whole(self, verb, *words, **more)
+
+    monkeypatch.setattr(Binary, "run", run)
+
+    async def scenario():
+        async with up("pair", ready=False) as driver:
+            assert guard.table_of(driver.instance) in seen[0]
+
+    asyncio.run(scenario())
+
+
+# ---- labs of others ------------------------------------------------------------------------------
+
+
+def state_of(lab):
+    """Everything of a running lab that attaching must leave as it is."""
+    found = {}
+    while any("tentative" in lab.run(name, "ip", "addr") for name in lab.nodes()):
+        time.sleep(0.1)  # the kernel itself is not done yet
+    for name in lab.nodes():
+        facts = json.loads(sh("docker", "inspect", lab.container(name)))[0]
+        links = json.loads(lab.run(name, "ip", "-j", "link"))
+        found[name] = (
+            facts["Id"],
+            facts["State"]["StartedAt"],
+            facts["State"]["Pid"],
+            [(one["ifindex"], one["ifname"], one["address"], one["mtu"]) for one in links],
+            lab.run(name, "ip", "addr"),
+            sorted(lab.run(name, "ip", "route", "show", "table", "all").splitlines()),
+            lab.run(name, "nft", "list", "ruleset"),
+        )
+    return found
+
+
+@pytest.mark.parametrize("by", ["name", "file", "data"])
+def test_attaching_leaves_a_lab_as_it_was(home, deployed, by):
+    from chaos.shipped import fabric_path
+
+    lab = deployed(fabric_path("pair"))
+    before = state_of(lab)
+    target = {
+        "name": lab.name,
+        "file": str(lab.file),
+        "data": str(lab.folder / f"clab-{lab.name}" / "topology-data.json"),
+    }[by]
+
+    async def scenario():
+        driver = await ContainerlabDriver.adopt(target)
+        assert driver.instance == lab.name
+        await driver.wait_ready()
+        assert await unreached(driver) == []
+        (fault,) = faults(driver, ("link_down", {"link": LINK, "mode": "admin"}))
+        held = await driver.snapshot()
+        proof, _ = await broken(driver, fault.changes(driver.fabric), driver.snapshot)
+        assert proof.taken_back
+        assert await snapshot.settled(driver.snapshot, held, 10.0) == ()
+        with pytest.raises(CapabilityError, match="plain veth pair"):
+            driver.locate(LinkState(Place("host1", "eth1", "wire")))
+        assert guard.dropped(lab.name) == 0
+        await driver.down()
+
+    asyncio.run(scenario())
+    assert guard.dropped(lab.name) is None
+    assert state_of(lab) == before
+
+
+def test_a_running_labs_name_is_refused_and_the_lab_stays(home, deployed):
+    from chaos.shipped import fabric_path
+
+    lab = deployed(fabric_path("pair"))
+    before = state_of(lab)
+    fabric = drivers.fabric(str(lab.file), "containerlab")
+    with pytest.raises(FabricError, match=f"lab {lab.name} runs already, deployed from"):
+        asyncio.run(ContainerlabDriver.up(fabric))
+    assert state_of(lab) == before
+
+
+def test_a_lab_with_a_node_twice_is_refused(home, deployed):
+    from chaos.shipped import fabric_path
+
+    lab = deployed(fabric_path("pair"))
+    labels = json.loads(sh("docker", "inspect", lab.container("host1")))[0]["Config"]["Labels"]
+    words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    image = os.environ["HOST_IMAGE"]
+    again = f"{lab.container('host1')}-again"
+    sh("docker", "run", "-d", "--network", "none", "--name", again, *words, image, "sleep", "99")
+    try:
+        with pytest.raises(FabricError, match="has node host1 twice"):
+            asyncio.run(ContainerlabDriver.adopt(lab.name))
+    finally:
+        sh("docker", "rm", "-f", again)
+
+
+def test_a_container_restarted_in_mid_trial_is_named(up):
+    async def scenario():
+        async with up("pair") as driver:
+            container = driver._nodes.box("host1").name
+            sh("docker", "restart", "-t", "0", container)
+            with pytest.raises(FabricError, match=f"{container} was restarted .* eth1 are gone"):
+                await driver.snapshot()
+            assert "was restarted" in (await driver.audit()).findings[0]
+            with pytest.raises(FabricError, match="was restarted"):
+                driver.resolve(Place.at(Port("host1", "eth1")))
+
+    asyncio.run(scenario())
+
+
+def test_a_lab_that_does_not_run_is_named(home):
+    with pytest.raises(FabricError, match="no lab 'nobody-has-this' runs here"):
+        asyncio.run(ContainerlabDriver.adopt("nobody-has-this"))
+
+
+# ---- owners that die -----------------------------------------------------------------------------
+
+
+def railbreak(*words):
+    argv = [sys.executable, "-c", "from chaos.cli import main; main()", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_a_dead_owners_lab_is_told_and_taken_down(home, lab_name):
+    name = lab_name("orphan")
+    code = (
+        "import asyncio, os, signal\n"
+        "from chaos import drivers\n"
+        "async def go():\n"
+        f"    fabric = drivers.fabric('pair', 'containerlab')\n"
+        f"    await drivers.named('containerlab').up(fabric, instance={name!r})\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(go())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    told = json.loads(railbreak("status", "--json").stdout)["fabrics"]
+    assert [(one["instance"], one["stale"]) for one in told] == [(name, True)]
+    assert guard.dropped(name) == 0
+
+    done = railbreak("down", name)
+
+    assert done.returncode == 0, done.stderr
+    assert traces(name) == []
