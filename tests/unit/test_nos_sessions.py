@@ -324,7 +324,7 @@ class Played:
     """A running server; `target` reaches it."""
 
     def __init__(self, switch, folder):
-        self.switch, self.folder, self.connections = switch, folder, []
+        self.switch, self.folder, self.connections, self.children = switch, folder, [], []
         self.key = asyncssh.generate_private_key("ssh-ed25519")
         self.ready = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -360,6 +360,11 @@ class Played:
         for one in self.connections:
             one.abort()
             await one.wait_closed()
+        for child in self.children:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+            child._transport.close()  # else its pipes are closed by the collector, which warns
         await server.wait_closed()
 
     async def _cli(self, process):
@@ -381,13 +386,9 @@ class Played:
             "bash", "--norc", "-i", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT, env=env, start_new_session=True,
         )  # fmt: skip
+        self.children.append(child)
         await process.redirect(stdin=child.stdin, stdout=child.stdout)
-        try:
-            await process.wait_closed()
-        finally:
-            if child.returncode is None:
-                child.kill()
-            await child.wait()
+        await process.wait_closed()
 
     def close(self):
         self.loop.call_soon_threadsafe(self.stop.set)
