@@ -4,10 +4,10 @@
 
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit netns suites bench clean
+.PHONY: help setup demo test lint types unit netns suites bench lab-test clean
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 	@echo
 	@echo 'torch, for the collective job, is looked for in this order:'
 	@echo '  wheels/torch-*.whl     a wheel that you put there; no download'
@@ -27,6 +27,7 @@ demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
 test: setup lint types ## every check and every test that this machine can run
 	@$(call twice,tests chaos faults probes)
 	@$(call twice,suites --trials 1)
+	@.ci/lab
 
 # Tests on real kernels share their machine with whatever else runs there: what fails is tried once
 # more, alone; what fails twice has failed.
@@ -49,8 +50,11 @@ netns: setup ## the tests on real namespaces
 suites: setup ## the promises, with their full number of trials
 	@$(PY) -m pytest suites
 
+lab-test: setup ## the tests on the real Containerlab; LAB_DOCKERD=own starts a dockerd for them
+	@.ci/lab
+
 bench: setup ## ratios against peers in one run; see benchmarks/README.md
 	@$(PY) -m benchmarks
 
 clean: ## remove what setup and runs made here
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache runs
+	rm -rf .venv .cache build dist .pytest_cache .mypy_cache .ruff_cache runs

@@ -1,0 +1,174 @@
+"""Fixtures of tests that deploy on the real Containerlab; `make lab-test` runs them."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_numbers = itertools.count()
+
+
+class Lab:
+    """A topology deployed by the plain binary: `run(node, *argv)` runs a command in a node.
+
+    It is a copy of the file's folder in which nothing but `name:` differs (Containerlab's own
+    `--name` cannot be destroyed again: `destroy` looks for the name in the file).
+    `left()` lists what there is of it on this machine right now; nothing, after `destroy`.
+    """
+
+    def __init__(self, runtime, file, name, folder):
+        self.runtime = runtime
+        self.name = name
+        self.folder = folder
+        shutil.copytree(file.parent, folder)
+        self.file = folder / file.name
+        text, changed = re.subn(r"(?m)^name: .*$", f"name: {name}", file.read_text())
+        assert changed == 1, f"{file} has {changed} lines `name:`"
+        self.file.write_text(text)
+
+    def deploy(self):
+        self._containerlab("deploy")
+        return self
+
+    def destroy(self):
+        self._containerlab("destroy", "--cleanup")
+
+    def container(self, node):
+        return f"clab-{self.name}-{node}"
+
+    def nodes(self):
+        """The names of the nodes that run, sorted."""
+        told = must(
+            "docker", "ps", "--filter", f"label=containerlab={self.name}", "--format", "{{.Names}}"
+        )
+        return sorted(name.removeprefix(f"clab-{self.name}-") for name in told.split())
+
+    def run(self, node, *argv):
+        """What a command in a node prints; it must succeed."""
+        return must("docker", "exec", self.container(node), *argv)
+
+    def tell(self, node, command):
+        """What FRR in a node answers, as JSON."""
+        return json.loads(self.run(node, "vtysh", "-c", f"{command} json"))
+
+    def left(self):
+        mark = f"clab-{self.name}"
+        listings = {
+            "container": must("docker", "ps", "-a", "--format", "{{.Names}}"),
+            "network": must("docker", "network", "ls", "--format", "{{.Name}}"),
+            "/run/netns": "\n".join(os.listdir("/run/netns")),
+            "/etc/hosts": Path("/etc/hosts").read_text(),
+            "ssh_config.d": "\n".join(os.listdir("/etc/ssh/ssh_config.d")),
+            "folder": "\n".join(os.listdir(self.folder)),
+        }
+        return [
+            f"{where}: {line}"
+            for where, text in listings.items()
+            for line in text.splitlines()
+            if mark in line
+        ]
+
+    def _containerlab(self, verb, *words):
+        words = ("-t", str(self.file), *words)
+        return must("containerlab", verb, *words, env=self.runtime.environment)
+
+
+class Runtime:
+    """A docker and a containerlab that answer; `environment` names our images."""
+
+    def __init__(self):
+        self.own = os.environ["RAILBREAK_LAB"] == "own"
+        self.environment = os.environ | {"CLAB_VERSION_CHECK": "disable", "TERM": "dumb"}
+        for name in ("frr", "host"):
+            self.environment.setdefault(f"{name.upper()}_IMAGE", f"railbreak/{name}:1")
+
+    def footprint(self):
+        """Links, networks, firewall rules: of the whole machine, for comparing before and after."""
+        links = [link["ifname"] for link in json.loads(must("ip", "-j", "link"))]
+        rules = [
+            line
+            for program in ("iptables-save", "ip6tables-save")
+            for line in must(program).splitlines()
+            if line.startswith("-")
+        ]
+        networks = must("docker", "network", "ls", "--format", "{{.Name}}").split()
+        return {"links": sorted(links), "rules": rules, "networks": sorted(networks)}
+
+
+def must(*argv, env=None):
+    """The standard output of a command that succeeds."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def why_not():
+    """One sentence where this machine or this run has no lab; empty: it has."""
+    for program in ("containerlab", "docker"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    if os.geteuid() != 0:
+        return "Containerlab makes network namespaces, which needs root"
+    if not os.environ.get("RAILBREAK_LAB"):
+        return "`make lab-test` runs what deploys on a docker, behind a guard that it sets"
+    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0:
+        return "no docker answers"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def lab_runtime():
+    """What a lab needs is here, and nothing that a lab forwards can leave the machine."""
+    if why := why_not():
+        pytest.skip(why)
+    made = Runtime()
+    if not made.own:
+        rules = must("iptables", "-w", "-t", "mangle", "-S", "FORWARD")
+        for route in json.loads(must("ip", "-j", "route", "show", "default")):
+            ways = [hop["dev"] for hop in [route, *route.get("nexthops", [])] if "dev" in hop]
+            for device in ways:
+                assert any(
+                    f"-o {device} " in rule and "DROP" in rule for rule in rules.splitlines()
+                ), (
+                    f"no guard on {device}: packets of a lab could leave the machine; "
+                    f"`iptables -t mangle -I FORWARD -o {device} -j DROP`, or `make lab-test`"
+                )
+    for variable in ("FRR_IMAGE", "HOST_IMAGE"):
+        image = made.environment[variable]
+        there = subprocess.run(
+            ["docker", "image", "inspect", image], capture_output=True, check=False
+        )
+        if there.returncode != 0:
+            pytest.skip(f"docker has no image {image}; containerlab/images/build makes it")
+    return made
+
+
+@pytest.fixture
+def lab_name():
+    """`lab_name(word)`: a name for a lab that nobody else has."""
+    return lambda word="lab": f"rbt{os.getpid()}x{next(_numbers)}-{word}"
+
+
+@pytest.fixture
+def deployed(lab_runtime, lab_name, tmp_path):
+    """`deployed(file)` deploys a copy of a topology file's folder under a name of the test's own.
+
+    What the test does not destroy is destroyed after it.
+    """
+    labs = []
+
+    def deploy(file):
+        word = file.name.removesuffix(".clab.yml")
+        name = lab_name(word)
+        labs.append(Lab(lab_runtime, file, name, tmp_path / name))
+        return labs[-1].deploy()
+
+    yield deploy
+    for lab in labs:
+        if lab.left():
+            lab.destroy()
