@@ -183,6 +183,10 @@ class Driver(Protocol):
         """Start a probe's process, in its node if it names one; its stderr goes to `logs`."""
         ...
 
+    def bars(self, program: Program) -> str:
+        """Why a probe's program cannot be run, and what instead; empty when it can."""
+        ...
+
     def resolve(self, place: Place) -> Where:
         """Where a place is now.
 

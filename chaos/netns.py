@@ -51,10 +51,14 @@ def umount(target: str, flags: int = 2) -> None:
 def inside(path: str, work: Callable[[], T]) -> T:
     """Run `work` in a short-lived thread inside the namespace that `path` opens; its result.
 
+    An empty path is the namespace that we are in.
+
     Raises:
         FabricError: the namespace is gone.
         Exception: whatever `work` raised.
     """
+    if not path:
+        return work()
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

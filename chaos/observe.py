@@ -41,6 +41,8 @@ class Running:
     records: list[dict[str, Any]] = field(default_factory=list)
     garbled: int = 0
     ended: bool = False
+    lost: bool = False
+    doubts: list[tuple[int, str]] = field(default_factory=list)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     reader: asyncio.Task[None] | None = None
 
@@ -117,6 +119,9 @@ class Observer:
             running.records.append(record)
             if record.get("ev") == "ready":
                 running.ready.set()
+            if record.get("ev") == "trouble":
+                running.doubts.append((record["t"], str(record["msg"])))
+                running.lost |= bool(record.get("lost"))
             if record.get("ev") == "process":
                 self._announce(record)
             self._tell(label, running.program.name, record)
@@ -172,11 +177,14 @@ class Observer:
             found[name] = last[::-1]
         return found
 
-    def trouble(self, label: str) -> tuple[str, ...]:
-        """Sentences that make this probe's data doubtful."""
+    def trouble(self, label: str, since_ns: int = 0) -> tuple[str, ...]:
+        """Sentences that make this probe's data since a time doubtful."""
         found = []
         for running in self._running.get(label, {}).values():
+            found += [f"probe {label}: {said}" for at, said in running.doubts if at >= since_ns]
             who = f"probe {label}: program {running.program.name}"
+            if running.program.node:
+                who += f" on {running.program.node}"
             if running.ended and not self._stopping:
                 found.append(f"{who} ended in mid-trial")
             if running.garbled:
@@ -184,8 +192,8 @@ class Observer:
         return tuple(found)
 
     def ended(self, label: str) -> bool:
-        """Whether any program of a probe is gone."""
-        return any(r.ended for r in self._running.get(label, {}).values())
+        """Whether any program of a probe, or a part of it, is gone."""
+        return any(r.ended or r.lost for r in self._running.get(label, {}).values())
 
     async def stop_probe(self, label: str) -> None:
         """Stop the programs of one probe, last started first."""

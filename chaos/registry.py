@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from chaos.change import Change
 from chaos.errors import SpecError, near
@@ -61,12 +61,18 @@ class Program:
         module: Python module to run.
         config: Plain JSON values.
         node: Node whose network namespace the process is born in; empty: the machine's own.
+        span: How a program without a node reaches several. `one`: it enters their namespaces by
+            path, so they must be on this machine. `copies`: the same; where nodes are other
+            machines, one copy runs on each (`namespaces` is `{node: ""}`, `config["nodes"]` names
+            it) and their records are merged. `calls`: it asks the driver for processes on nodes
+            (`chaos.drivers.ssh.reach`).
     """
 
     name: str
     module: str
     config: Mapping[str, Any]
     node: str = ""
+    span: Literal["one", "copies", "calls"] = "one"
 
 
 @runtime_checkable

@@ -144,7 +144,7 @@ class Collective:
                 for rank, (node, k) in enumerate(places)
             ],
         }
-        return (Program("coordinator", "probes.jobs.collective", config),)
+        return (Program("coordinator", "probes.jobs.collective", config, span="calls"),)
 
     def streams(
         self, addresses: Mapping[str, str], records: Mapping[str, list[dict[str, Any]]]

@@ -57,7 +57,7 @@ class KernelEvents:
         for node in self.nodes:
             fabric.node(node)
         config = {"nodes": list(self.nodes), "buffer_bytes": BUFFER_BYTES}
-        return (Program("listener", "probes.jobs.kernel_events", config),)
+        return (Program("listener", "probes.jobs.kernel_events", config, span="copies"),)
 
     def read(self, records: Mapping[str, list[Record]]) -> Readings:
         """Records -> events; what was lost is trouble."""

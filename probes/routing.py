@@ -73,7 +73,7 @@ class Routing:
         if not routers:
             raise SpecError(f"routing: no node of fabric {fabric.name} runs FRR")
         config = {"nodes": list(self.nodes or routers), "logs": {}}
-        return (Program("follower", "probes.jobs.routing", config),)
+        return (Program("follower", "probes.jobs.routing", config, span="copies"),)
 
     def read(self, records: Mapping[str, list[Record]]) -> Readings:
         """Records -> events."""

@@ -21,6 +21,7 @@ from chaos.fabric import Crossing, Fabric, Link, Node, Port, Stream
 from chaos.hands import Hands
 from chaos.netns import inode, inside
 from chaos.path import Counters, Tracer
+from chaos.registry import Program
 from chaos.snapshot import Snapshot
 from chaos.units import Duration
 
@@ -49,6 +50,10 @@ class LocalReach:
     @classmethod
     def refusal(cls, change: Change, fabric: Fabric) -> str:
         """Why this driver cannot make a change, and what to use instead; empty when it can."""
+        return ""
+
+    def bars(self, program: Program) -> str:
+        """Every program runs where namespaces are on this machine."""
         return ""
 
     def locate(self, change: Change) -> Where:

@@ -1,17 +1,19 @@
-"""How far the wall clock is from the monotonic one, with its error."""
+"""How far the wall clock is from the one clock of a run, with its error."""
 
 from __future__ import annotations
 
 import time
 
+from chaos.timeline import now_ns
+
 
 def clock_offset() -> tuple[int, int]:
-    """CLOCK_REALTIME minus CLOCK_MONOTONIC, and the error of that, both in ns; best of nine."""
+    """CLOCK_REALTIME minus the clock of the run, and the error of that, in ns; best of nine."""
     found = []
     for _ in range(9):
-        before = time.monotonic_ns()
+        before = now_ns()
         wall = time.time_ns()
-        after = time.monotonic_ns()
+        after = now_ns()
         found.append(((after - before) // 2 + 1, wall - (before + after) // 2))
     error, offset = min(found)
     return offset, error

@@ -3,7 +3,8 @@
     python -m probes.jobs.collective        (see `chaos.registry.Program` for what it speaks)
 
 It needs no torch and never touches the fabric: ranks are steered over UNIX sockets, and they meet
-through a store that lives in this process's memory (a memfd they open by path).
+through a store that lives in this process's memory (a memfd they open by path). Where hosts are
+other machines, both go through the driver's connections (`probes.jobs.collective_start`).
 
 Commands: `stop`, `phase` (`calm` learns limits anew, `storm` freezes them and checks every value),
 `abort`, `regroup` (to the ranks given, else to all that are reachable).
@@ -14,30 +15,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import socket
-import subprocess
 import sys
 from typing import Any
 
 from chaos.timeline import now_ns
 from probes.jobs.collective_blame import Matrix
 from probes.jobs.collective_rank import Out, Rank, cpu, ended, lines, process_state
+from probes.jobs.collective_start import Here, There
 
 READY_S, GRACE_S, ACK_S, STOP_S, BACK_S, SILENT_MS = 80.0, 1.0, 2.0, 1.5, 0.5, 700.0
-_LINE = 1 << 24
 
 
 class Coordinator:
     """One job from start to end."""
 
-    def __init__(self, config: dict[str, Any], homes: dict[str, Any], out: Out) -> None:
-        self.config, self.out = config, out
+    def __init__(
+        self, config: dict[str, Any], homes: dict[str, Any], out: Out, forkers: Here | There
+    ) -> None:
+        self.config, self.out, self.forkers = config, out, forkers
         self.ranks = [self._rank(item, homes) for item in config["ranks"]]
         self.matrix = Matrix(len(self.ranks))
         self.members = [rank.spec["rank"] for rank in self.ranks]
         self.inc = -1
-        self.stores: list[int] = []
         self.changed = asyncio.Event()
         self.done = asyncio.Event()
         self.fate = ""
@@ -54,11 +53,8 @@ class Coordinator:
             raise SystemExit(
                 f"collective: no network namespace for node {node!r}; there is {known}"
             )
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         spec = {key: value for key, value in self.config.items() if key not in ("ranks", "mode")}
-        return Rank(spec | item | {"home": homes[node], "fd": theirs.fileno()}, ours, theirs)
+        return Rank(spec | item | {"home": homes[node]})
 
     # ------------------------------------------------------------------ start
 
@@ -68,30 +64,7 @@ class Coordinator:
         Raises:
             TimeoutError: they did not get there; what was missing is in `refusal`.
         """
-        ours, theirs = socket.socketpair()
-        order = {
-            "server": theirs.fileno(),
-            "parent": os.getpid(),
-            "ranks": [rank.spec for rank in self.ranks],
-        }
-        env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self.server = subprocess.Popen(  # noqa: ASYNC220 - it is awaited through its socket
-            [sys.executable, "-m", "probes.jobs.collective_launch"],
-            stdin=subprocess.PIPE,
-            stdout=sys.stderr,
-            pass_fds=[theirs.fileno(), *(rank.theirs.fileno() for rank in self.ranks)],
-            env=env,
-        )
-        assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps(order).encode() + b"\n")
-        self.server.stdin.close()
-        theirs.close()
-        reader, self.to_server = await asyncio.open_unix_connection(sock=ours, limit=_LINE)
-        self._task(self._read_server(reader))
-        for rank in self.ranks:
-            rank.theirs.close()
-            stream, rank.writer = await asyncio.open_unix_connection(sock=rank.ours, limit=_LINE)
-            self._task(self._read_rank(rank, stream))
+        await self.forkers.start(self.ranks, self, self._task)
         await self._until(lambda: all(rank.hello for rank in self.ranks), READY_S, "no hello")
         peers = {
             str(rank.spec["rank"]): (rank.hello["addr"], rank.hello["hb_port"])
@@ -116,15 +89,10 @@ class Coordinator:
                 await self.changed.wait()
 
     def _group(self, members: list[int]) -> None:
-        """Have these ranks meet in a new group, on a store no earlier group has seen.
-
-        Stores stay open to the end: a path used twice would let the remains of an earlier group
-        write into the later one's store.
-        """
+        """Have these ranks meet in a new group, on a store no earlier group has seen."""
         self.inc += 1
-        self.stores.append(os.memfd_create(f"store{self.inc}"))
         first = max(rank.last_i for rank in self.ranks) + 1
-        path = f"/proc/{os.getpid()}/fd/{self.stores[-1]}"
+        path = self.forkers.store(self.inc)
         self.members = members
         self.stalled.clear()
         for index in members:
@@ -133,25 +101,35 @@ class Coordinator:
 
     # ------------------------------------------------------------------ what comes in
 
-    async def _read_server(self, reader: asyncio.StreamReader) -> None:
-        async for line in lines(reader):
-            record = json.loads(line)
-            rank = self.ranks[record["rank"]] if "rank" in record else None
-            if record["ev"] == "failed":
-                self.refusal = record["msg"]
-            elif rank is not None and record["ev"] == "forked":
-                rank.pid = record["pid"]
-                name, node = f"rank{record['rank']}", rank.spec["node"]
-                started = record["started"]
-                self.out.say("process", name=name, pid=rank.pid, started=started, node=node)
-            elif rank is not None and record["ev"] == "exited":
-                self._exited(rank, record["code"])
-            self.changed.set()
-        if not self.done.is_set() and any(rank.alive for rank in self.ranks):
-            self.refusal = self.refusal or "the fork server ended by itself"
-            self.changed.set()
+    def server_said(self, record: dict[str, Any]) -> None:
+        """A record of a fork server, or of the driver."""
+        rank = self.ranks[record["rank"]] if "rank" in record else None
+        if record["ev"] == "failed":
+            self.refusal = record["msg"]
+        elif rank is not None and record["ev"] == "forked":
+            rank.pid = record["pid"]
+            name, node = f"rank{record['rank']}", rank.spec["node"]
+            started = record["started"]
+            self.out.say("process", name=name, pid=rank.pid, started=started, node=node)
+        elif rank is not None and record["ev"] == "exited":
+            self._exited(rank, record["code"])
+        elif record["ev"] in ("clock", "trouble") and not self.done.is_set():
+            facts = {key: record[key] for key in record.keys() - {"ev", "t"}}
+            self.out.say(record["ev"], **facts)
+        self.changed.set()
 
-    def _exited(self, rank: Rank, code: int) -> None:
+    def server_over(self, node: str) -> None:
+        """A fork server has ended: of all ranks, or of those on one host."""
+        left = [rank for rank in self.ranks if rank.alive and node in ("", rank.spec["node"])]
+        if self.done.is_set() or not left:
+            return
+        if not node or not all(rank.steady for rank in self.ranks):
+            self.refusal = self.refusal or "the fork server ended by itself"
+        for rank in left if node else ():
+            self._exited(rank, None)
+        self.changed.set()
+
+    def _exited(self, rank: Rank, code: int | None) -> None:
         expected = self.done.is_set()
         was_ready = rank.steady or self.inc > 0
         rank.state = "gone"
@@ -161,16 +139,15 @@ class Coordinator:
         if expected:
             return
         if not was_ready:
-            self.refusal = f"rank{index} on {node} ended at start with status {code}"
+            self.refusal = self.refusal or f"rank{index} on {node} ended at start ({ended(code)})"
         else:
             self._symptom(f"rank{index} on {node} ended ({ended(code)})", 0.1)
 
-    async def _read_rank(self, rank: Rank, reader: asyncio.StreamReader) -> None:
-        async for line in lines(reader):
-            self.out.line(line)
-            self._heard(rank, json.loads(line))
-            self.changed.set()
-        rank.writer = None
+    def rank_said(self, rank: Rank, line: bytes) -> None:
+        """One record of a rank."""
+        self.out.line(line)
+        self._heard(rank, json.loads(line))
+        self.changed.set()
 
     def _heard(self, rank: Rank, record: dict[str, Any]) -> None:
         ev, index = record["ev"], rank.spec["rank"]
@@ -179,6 +156,8 @@ class Coordinator:
             rank.hello = record
         elif ev == "steady":
             rank.steady = True
+        elif ev == "store":
+            self._share(record)
         elif ev == "it":
             rank.last_i = record["i"] + len(record["t0"]) - 1
             self.stalled.discard(index)
@@ -200,6 +179,12 @@ class Coordinator:
         elif ev == "net" and record["kind"] == "hb_back":
             self.matrix.back(index, record["peer"])
             self._returned()
+
+    def _share(self, record: dict[str, Any]) -> None:
+        """Pass on to every rank of the group what one has put into its store."""
+        for index in self.members:
+            fields = {key: record[key] for key in ("inc", "key", "value")}
+            self.ranks[index].send("store", **fields)
 
     # ------------------------------------------------------------------ who and what next
 
@@ -275,8 +260,7 @@ class Coordinator:
                 self._kill(rank)
 
     def _kill(self, rank: Rank) -> None:
-        with contextlib.suppress(OSError):
-            self.to_server.write(json.dumps({"rank": rank.spec["rank"]}).encode() + b"\n")
+        self.forkers.kill(rank)
 
     async def _shrink(self, why: str, wait_s: float) -> None:
         """Abort, and go on with the ranks that hear each other."""
@@ -381,12 +365,7 @@ class Coordinator:
             if rank.alive:
                 self._kill(rank)
         await self._gone(1.0)
-        self.to_server.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.server.wait(0.5)
-        if self.server.poll() is None:
-            self.server.kill()
-            self.server.wait()
+        self.forkers.stop()
         self.out.say("end", reason="stop", left=[r.pid for r in self.ranks if r.alive and r.pid])
 
     async def _gone(self, deadline_s: float) -> None:
@@ -405,7 +384,8 @@ async def main() -> int:
     order = json.loads(await commands.readline())
     out = Out()
     homes = {node: {"net": path} for node, path in order["namespaces"].items()}
-    job = Coordinator(order["config"], homes | order.get("homes", {}), out)
+    forkers = There(order["reach"]) if order.get("reach") else Here()
+    job = Coordinator(order["config"], homes | order.get("homes", {}), out, forkers)
     code = 0
     obeying = asyncio.create_task(job.obey(commands))
     starting = asyncio.create_task(job.start())

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import json
 import queue
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from chaos.timeline import now_ns
 
@@ -51,6 +50,14 @@ class Out:
                 sys.stdout.buffer.flush()
 
 
+class Writer(Protocol):
+    """The way to a rank."""
+
+    def write(self, data: bytes, /) -> None:
+        """Send one line."""
+        ...
+
+
 @dataclass(slots=True)
 class Rank:
     """What the coordinator knows of one rank.
@@ -59,12 +66,11 @@ class Rank:
         state: `starting`, `running`, `paused`, `failed`, `aborted`, `gone`.
         heard_ns: Last record over the control channel.
         owed: Aborts asked for and not yet answered.
+        told: Its process state as another machine told it; None for one on this machine.
     """
 
     spec: dict[str, Any]
-    ours: socket.socket
-    theirs: socket.socket
-    writer: asyncio.StreamWriter | None = None
+    writer: Writer | None = None
     pid: int = 0
     state: str = "starting"
     steady: bool = False
@@ -73,6 +79,7 @@ class Rank:
     last_i: int = -1
     owed: int = 0
     silent: bool = False
+    told: str | None = None
 
     @property
     def alive(self) -> bool:
@@ -86,13 +93,17 @@ class Rank:
                 self.writer.write(json.dumps({"cmd": cmd, **fields}).encode() + b"\n")
 
 
-def ended(code: int) -> str:
-    """How a process ended, in words."""
+def ended(code: int | None) -> str:
+    """How a process ended, in words; None is one whose host was lost."""
+    if code is None:
+        return "its host was lost"
     return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 
 def process_state(rank: Rank) -> str:
     """Letter of the kernel's process state (`T` is stopped); empty when the process is gone."""
+    if rank.told is not None:
+        return rank.told if rank.alive else ""
     try:
         return Path(f"/proc/{rank.pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
-from torch._C._distributed_c10d import FileStore, PrefixStore
+from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 
 from chaos.timeline import now_ns
 from probes.jobs import collective_sockets as sockets
@@ -30,6 +30,7 @@ from probes.jobs.collective_calm import Baseline, quantile
 from probes.jobs.collective_channel import Recorder, listen
 from probes.jobs.collective_heartbeat import Mesh
 from probes.jobs.collective_sampler import Progress, Sampler
+from probes.jobs.collective_store import ChannelStore, Shelves
 from probes.jobs.collective_values import SHARED, Layout
 
 WARMUP, STEADY = 10, 40
@@ -81,6 +82,8 @@ class Worker:
             limit_ms=lambda: self.baseline.alarms().get("silence_ms", 1000.0),
             tell=self._tell_heartbeat,
         )
+        self.shelves = Shelves()
+        self.store: Store | None = None
         self.flag = False
         self.full = spec["check"] == "full"
         self.phase = "calm"
@@ -103,6 +106,8 @@ class Worker:
             self._phase(command["name"])
         elif what == "abort":
             self._abort(command)
+        elif what == "store":
+            self.shelves.take_in(command)
         else:
             self.inbox.put(command)
 
@@ -198,8 +203,8 @@ class Worker:
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
         before = {c.inode for c in sockets.connections()}
-        shared = FileStore(command["store"], -1)
-        store = PrefixStore(f"inc{command['inc']}", shared)
+        self.store = self._shared(command)
+        store = PrefixStore(f"inc{command['inc']}", self.store)
         place, world = members.index(self.rank), len(members)
         dist.init_process_group(
             self.spec["backend"],
@@ -215,6 +220,16 @@ class Worker:
         }  # fmt: skip
         self._before = before
         self._find_connections()
+
+    def _shared(self, command: dict[str, Any]) -> Store:
+        """The store of a new group: a file in memory, or one that the coordinator passes on.
+
+        It is kept by us: the library holds it, but not what Python knows of it.
+        """
+        if command["store"]:
+            return FileStore(command["store"], -1)
+        timeout = timedelta(seconds=self.spec["timeout_s"])
+        return ChannelStore(self.shelves, command["inc"], self.say, timeout)
 
     def _find_connections(self) -> None:
         """The group's own connections: those that were not there before it."""

@@ -30,13 +30,15 @@ class Setup:
 
     Attributes:
         config: The program's own settings.
-        namespaces: Path of the network namespace per node.
+        namespaces: Path of the network namespace per node; empty where we are in it.
         logs: Path of the routing daemons' log per node.
+        unlogged: Why there is no such log, per node where that is known.
     """
 
     config: Mapping[str, Any]
     namespaces: Mapping[str, str] = field(default_factory=dict)
     logs: Mapping[str, str] = field(default_factory=dict)
+    unlogged: Mapping[str, str] = field(default_factory=dict)
 
 
 class Lines:
@@ -63,7 +65,8 @@ class Lines:
             self._rest += more
         line, self._rest = self._rest.split(b"\n", 1)
         found = json.loads(line)
-        return Setup(found["config"], found.get("namespaces", {}), found.get("logs", {}))
+        told = {key: found.get(key, {}) for key in ("namespaces", "logs", "unlogged")}
+        return Setup(found["config"], **told)
 
     def emit(self, event: str, at_ns: int | None = None, **facts: Any) -> None:
         """Print one record, whole and at once; a closed reader means stop."""

@@ -37,7 +37,7 @@ class Log:
 
     node: str
     path: str
-    namespace: str = ""
+    namespace: str | None = None
     ports: list[tuple[Network, str]] = field(default_factory=list)
     fd: int = -1
     rest: bytes = field(default=b"")
@@ -80,7 +80,7 @@ class Log:
 
     def read_ports(self) -> list[tuple[Network, str]]:
         """The node's networks as they are now; what went with a link stays known."""
-        if self.namespace:
+        if self.namespace is not None:
             found = connected(self.namespace)
             self.ports = found + [known for known in self.ports if known not in found]
         return self.ports
@@ -145,8 +145,9 @@ def main() -> None:
     nodes = setup.config["nodes"]
     missing = [node for node in nodes if node not in paths or not os.path.exists(paths[node])]
     if missing:
-        raise SystemExit(f"no log of a routing daemon known for {', '.join(missing)}")
-    logs = [Log(node, paths[node], setup.namespaces.get(node, "")) for node in nodes]
+        why = "; ".join(setup.unlogged[node] for node in missing if node in setup.unlogged)
+        raise SystemExit(why or f"no log of a routing daemon known for {', '.join(missing)}")
+    logs = [Log(node, paths[node], setup.namespaces.get(node)) for node in nodes]
     for log in logs:
         log.read_ports()
         log.open()

@@ -88,7 +88,7 @@ def no_torch(tmp_path):
     return os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
 
 
-def test_only_the_worker_and_its_buffers_need_torch(no_torch):
+def test_only_the_worker_its_buffers_and_its_store_need_torch(no_torch):
     code = (
         "import probes.collective, pkgutil, importlib, probes.jobs\n"
         "for found in pkgutil.iter_modules(probes.jobs.__path__):\n"
@@ -100,7 +100,8 @@ def test_only_the_worker_and_its_buffers_need_torch(no_torch):
     done = subprocess.run(
         [sys.executable, "-c", code], env=no_torch, capture_output=True, check=True
     )
-    assert done.stdout.decode().split() == ["collective_buffers", "collective_worker"]
+    needing = ["collective_buffers", "collective_store", "collective_worker"]
+    assert done.stdout.decode().split() == needing
 
 
 def test_a_job_without_torch_ends_with_one_sentence(no_torch):
