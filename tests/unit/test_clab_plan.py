@@ -122,6 +122,16 @@ def test_name_and_images_are_changed_where_they_stand(mine, tmp_path):
     assert any("image some/frr:1 is not on this machine" in note for note in made.notes)
 
 
+def test_a_management_network_that_nobody_is_on_is_left_out(mine, tmp_path):
+    with_network = read_back(render(mine, Wanted(no_network=True)), tmp_path)
+    shipped = render(topology.load_lab("pair"), Wanted(no_network=True))
+    without = read_back(shipped, tmp_path)
+
+    assert "skip-when-unused" not in with_network.mgmt
+    assert without.mgmt["skip-when-unused"] is True
+    assert any("so none is made" in note for note in shipped.notes)
+
+
 @pytest.mark.parametrize("name", fabric_names())
 def test_the_copy_of_a_shipped_fabric_is_the_same_fabric(name, tmp_path):
     lab = topology.load_lab(name)

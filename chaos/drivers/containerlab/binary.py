@@ -61,6 +61,11 @@ class Binary:
         """Whether it knows `veth-stitch`, `privileged: false` and `validate` (0.78)."""
         return self.version >= PREFERRED if any(self.version) else "validate" in self.verbs
 
+    @property
+    def skips(self) -> bool:
+        """Whether it can do without a management network (tried with 0.79)."""
+        return self.version >= (0, 79) if any(self.version) else self.stitches
+
     def argv(self, verb: str, *words: str) -> tuple[str, ...]:
         """The whole command of a verb."""
         told = () if self.runtime == "docker" else ("--runtime", self.runtime)

@@ -103,6 +103,7 @@ class Deployment:
         wanted = Wanted(
             name,
             stitch=self.binary.stitches and not plain,
+            no_network=self.binary.skips,
             unprivileged=self.binary.stitches and bool(privileged_refused()),
             images=self._images(),
         )

@@ -35,12 +35,14 @@ class Wanted:
     Attributes:
         name: Name of the lab; the file's own where it is empty.
         stitch: Make links between two containers `veth-stitch`.
+        no_network: Where no node is on the management network, do not make one.
         unprivileged: Make every node unprivileged, with the capabilities it needs.
         images: What to use instead of an image.
     """
 
     name: str = ""
     stitch: bool = True
+    no_network: bool = False
     unprivileged: bool = False
     images: Mapping[str, str] = field(default_factory=dict)
 
@@ -79,6 +81,8 @@ def render(lab: Lab, wanted: Wanted, environ: Mapping[str, str] = os.environ) ->
             f"{count} links between nodes are deployed as veth-stitch, so that they can lose their "
             "carrier (RAILBREAK_CLAB_LINKS=plain keeps them as written)"
         )
+    if wanted.no_network and copy.without_network():
+        notes.append("no node is on the management network, so none is made")
     if wanted.unprivileged and copy.unprivileged():
         notes.append(
             "this machine refuses privileged containers: nodes get privileged: false and "
@@ -164,6 +168,20 @@ class _Copy:
                 _put(node, "type", _text("veth-stitch"))
             count += 1
         return count
+
+    def without_network(self) -> bool:
+        """No management network is made where nobody is on it; whether that is so."""
+        kept = [node for node in self.lab.nodes.values() if node.kind not in WITHOUT_CONTAINER]
+        if any(str(node.fields.get("network-mode") or "") != "none" for node in kept):
+            return False
+        if any(end.node == "mgmt-net" for link in self.lab.links for end in link.endpoints):
+            return False
+        held = _get(self.root, "mgmt")
+        if not isinstance(held, yaml.MappingNode):
+            held = _map({})
+            _put(self.root, "mgmt", held)
+        _put(held, "skip-when-unused", yaml.ScalarNode(_BOOL, "true"))
+        return True
 
     def unprivileged(self) -> bool:
         """No node is privileged; whether any was."""
