@@ -118,12 +118,20 @@ async def reaches(driver, source, address, deadline_s=20.0):
             pass
 
 
-async def unreached(driver):
-    """Pairs of hosts between which no ping comes back."""
+async def unreached(driver, rounds=4):
+    """Pairs of hosts between which no ping comes back, also when asked again."""
     addresses = driver.addresses()
-    pairs = [(a, b) for a in addresses for b in addresses if a != b]
-    found = await asyncio.gather(*(answered(driver, a, addresses[b], 1) for a, b in pairs))
-    return [pair for pair, count in zip(pairs, found, strict=True) if count != 1]
+    left = [(a, b) for a in addresses for b in addresses if a != b]
+    few = asyncio.Semaphore(6)
+
+    async def ask(pair):
+        async with few:
+            return await answered(driver, pair[0], addresses[pair[1]], 1)
+
+    for _ in range(rounds):
+        found = await asyncio.gather(*(ask(pair) for pair in left))
+        left = [pair for pair, count in zip(left, found, strict=True) if count != 1]
+    return left
 
 
 def faults(driver, *wanted):
@@ -298,6 +306,46 @@ def test_a_plain_link_is_refused_its_carrier_with_what_to_use(up, monkeypatch):
             assert await snapshot.settled(driver.snapshot, before, 10.0) == ()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("bgp_down", {"node": "leaf1", "neighbor": "eth1"}),
+        ("node_stop", {"node": "spine1"}),
+        ("link_flap", {"link": "leaf1--spine1", "frequency": "4 Hz", "count": 3}),
+    ],
+    ids=str,
+)
+def test_faults_of_routers_heal_to_the_state_before(up, name, fields):
+    async def scenario():
+        async with up("clos-2x4x8") as driver:
+            before = await driver.snapshot()
+            fault = faults(driver, (name, fields))[0]
+            proof, _ = await broken(driver, fault.changes(driver.fabric), driver.audit, 3.0)
+            assert proof.in_force
+            assert proof.taken_back
+            assert await snapshot.settled(driver.snapshot, before, 60.0) == ()
+            assert await unreached(driver) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_shipped_experiment_passes_on_real_containers(home, lab_name, tmp_path, monkeypatch):
+    """Deploy, expose, break, measure, heal, judge, destroy, from the embedded fabric's file."""
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    words = ["--driver", "containerlab", "--trials", "1", "--placebos", "0", "--calm-load", "100%"]
+    done = railbreak("run", "remote_link_down", *words, "--json", "record.json")
+    record = json.loads((tmp_path / "record.json").read_text())
+
+    (trial,) = record["trials"]
+    assert trial["exposure"]["exposed"] is True, done.stdout
+    assert trial["proof"]["in_force"]
+    assert trial["proof"]["taken_back"]
+    assert trial["proof"]["residue"] == []
+    assert record["comparability"]["fidelity"] == "container"
+    assert traces("clos-2x4x8") == []
 
 
 # ---- processes in nodes --------------------------------------------------------------------------
@@ -514,6 +562,23 @@ def test_a_container_restarted_in_mid_trial_is_named(up):
 def test_a_lab_that_does_not_run_is_named(home):
     with pytest.raises(FabricError, match="no lab 'nobody-has-this' runs here"):
         asyncio.run(ContainerlabDriver.adopt("nobody-has-this"))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(home, lab_name, tmp_path, monkeypatch):
+    full = tmp_path / "full"
+    full.mkdir()
+    sh("mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(full))
+    monkeypatch.setenv("RAILBREAK_STATE", str(full))
+    name = lab_name("full")
+    try:
+        with pytest.raises(FabricError, match="No space left on device|no space left"):
+            asyncio.run(
+                ContainerlabDriver.up(drivers.fabric("pair", "containerlab"), instance=name)
+            )
+        assert list(full.iterdir()) == []
+        assert traces(name) == []
+    finally:
+        sh("umount", str(full))
 
 
 # ---- owners that die -----------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from chaos.errors import CapabilityError
 
 PROGRAM = "containerlab"
 FLOOR, PREFERRED = (0, 75), (0, 78)
+#: How long an interrupted deploy may go on: containers that it has asked for come up anyhow.
+_PATIENCE_S = 15.0
 _VERSION = re.compile(r"version:\s*v?(\d+)\.(\d+)")
 _EXEC = re.compile(
     r'Failed to execute command command=(?P<command>"(?:\\.|[^"])*"|\S+) '
@@ -76,7 +78,9 @@ class Binary:
         temp = folder / "tmp"
         temp.mkdir(parents=True, exist_ok=True)
         env = {"CLAB_LABDIR_BASE": str(folder), "TMPDIR": str(temp)}
-        return await call(self.argv(verb, *words), env=env, deadline_s=deadline_s)
+        patience_s = _PATIENCE_S if verb == "deploy" else 0.0
+        argv = self.argv(verb, *words)
+        return await call(argv, env=env, deadline_s=deadline_s, patience_s=patience_s)
 
 
 def version_in(text: str) -> tuple[int, int]:

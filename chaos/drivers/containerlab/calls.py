@@ -68,9 +68,20 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 async def call(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, deadline_s: float = 120.0
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    deadline_s: float = 120.0,
+    patience_s: float = 0.0,
 ) -> Said:
     """Run a command to its end; it is killed at the deadline, on cancellation, and with us.
+
+    Args:
+        argv: The command.
+        env: More environment.
+        deadline_s: When it is killed.
+        patience_s: How long it may go on after a cancellation, so that what it has asked of others
+            is not done behind our back.
 
     Raises:
         CapabilityError: there is no such program.
@@ -92,6 +103,9 @@ async def call(
     except TimeoutError:
         return Said(124, "", f"{' '.join(argv[:3])} was not over after {deadline_s:g} s")
     finally:
+        if process.returncode is None and patience_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), patience_s)
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

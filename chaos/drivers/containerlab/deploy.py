@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,8 @@ from chaos.topology.lab import WITHOUT_CONTAINER, Lab
 
 _THERE_ALREADY = ("File exists", "already assigned")
 _SEED = "net/ipv4/fib_multipath_hash_seed"
+#: A daemon goes on with what a killed deploy had asked of it.
+_LATE_S = 1.5
 _NO_NETWORK = ("", "none", "host")
 
 
@@ -266,7 +270,13 @@ async def remove(folder: Path, known: State, runtime: Runtime) -> None:
         ours = [box for box in boxes if box.file == file]
         if len(ours) == len(boxes):
             await _destroy(folder, known, runtime)
-        runtime.remove(box for box in runtime.boxes(lab) if box.file == file)
+        until = time.monotonic() + (0.0 if known.ready else _LATE_S)
+        while True:
+            late = [box for box in runtime.boxes(lab) if box.file == file]
+            runtime.remove(late)
+            if time.monotonic() >= until:
+                break
+            await asyncio.sleep(0.25)
         left = [box.name for box in runtime.boxes(lab) if box.file == file]
         if left:
             raise FabricError(
