@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -21,25 +22,41 @@ from chaos.fabric import Fabric, Port
 from chaos.limits import Limits, bound, defaults
 from chaos.plan import as_text
 from chaos.radius import Radius, Rank, radius
+from chaos.sight import Sight
 from chaos.units import Percent
 
 #: Combinations of meanings looked at; of more, an even selection (what is armed is looked at anew).
-MOST_MEANINGS = 256
+#: On a fabric of more than `MANY_LINKS` links fewer, so that a plan takes no minutes.
+MOST_MEANINGS, MANY_LINKS = 256, 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Meant:
     """One meaning of an experiment's faults, and how far it reaches.
 
     Attributes:
         text: The faults, concrete, as one line.
-        radius: What they would take together.
+        changes: Their changes.
         sure: It is the only meaning: no traffic has to settle a word.
+        whole: The fabric unbroken.
+        ranks: The ranks of its jobs.
     """
 
     text: str
-    radius: Radius
+    changes: tuple[Change, ...]
     sure: bool
+    whole: Sight
+    ranks: tuple[Rank, ...]
+
+    @cached_property
+    def radius(self) -> Radius:
+        """What they would take together."""
+        return radius(self.changes, self.whole.fabric, self.ranks, self.whole)
+
+    @property
+    def nodes(self) -> set[str]:
+        """Nodes that a change names."""
+        return {change.place.node for change in self.changes} - {""}
 
 
 def ranks(experiment: Experiment, fabric: Fabric) -> tuple[Rank, ...]:
@@ -70,16 +87,18 @@ def meant(experiment: Experiment, fabric: Fabric) -> tuple[Meant, ...]:
     if not experiment.faults:
         return ()
     each = [tuple(_changes(fault, fabric)) for fault in experiment.faults]
-    if math.prod(map(len, each)) > MOST_MEANINGS:
-        each = [_evenly(one, int(MOST_MEANINGS ** (1 / len(each)))) for one in each]
+    most = MOST_MEANINGS // max(1, len(fabric.links) // MANY_LINKS)
+    if math.prod(map(len, each)) > most:
+        each = [_evenly(one, int(most ** (1 / len(each)))) for one in each]
     running = ranks(experiment, fabric)
+    whole = Sight(fabric, running, ())
     found: dict[tuple[Change, ...], Meant] = {}
     sure = all(len(one) == 1 for one in each)
     for combination in product(*each):
         changes = tuple(change for _, made in combination for change in made)
         if changes not in found:
             text = "; ".join(as_text(fault) for fault, _ in combination)
-            found[changes] = Meant(text, radius(changes, fabric, running), sure)
+            found[changes] = Meant(text, changes, sure, whole, running)
     return tuple(found.values())
 
 

@@ -172,16 +172,22 @@ def _listed(names: Sequence[str]) -> str:
     return f": {', '.join(names[:6])}{more}" if names else ""
 
 
-def radius(changes: Sequence[Change], fabric: Fabric, ranks: Sequence[Rank] = ()) -> Radius:
+def radius(
+    changes: Sequence[Change],
+    fabric: Fabric,
+    ranks: Sequence[Rank] = (),
+    whole: Sight | None = None,
+) -> Radius:
     """What these changes, in force together, would take from a fabric.
 
     Args:
         changes: Planned changes; their order does not matter.
         fabric: What exists.
         ranks: The ranks of the experiment's jobs.
+        whole: The fabric unbroken, where many radii of it are asked: `Sight(fabric, ranks, ())`.
     """
     took = toll(changes, fabric)
-    before = Sight(fabric, ranks, ())
+    before = whole or Sight(fabric, ranks, ())
     after = Sight(fabric, ranks, took.out)
     cables = before.cables
     out = [link.id for link in cables if link.id in took.out]
@@ -273,9 +279,7 @@ def _planes_lost(before: Sight, planes: Sequence[Mapping[str, bool]]) -> tuple[s
 def _bisection(
     before: Sight, after: Sight
 ) -> tuple[float | None, tuple[float, float], tuple[str, ...]]:
-    pairs = [
-        (left, of) for left, of in zip(after.carried(), before.carried(), strict=True) if of > 0
-    ]
+    pairs = [(left, of) for left, of in zip(after.carried, before.carried, strict=True) if of > 0]
     read = [link for link in before.cables if speed(link)]
     notes: tuple[str, ...] = ()
     if read and not before.speeds:

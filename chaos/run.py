@@ -180,7 +180,7 @@ def be_free(experiment: Experiment, driver: Driver) -> None:
     refusals = []
     for one in budget.meant(experiment, driver.fabric):
         try:
-            quarantine.be_free(one.radius.nodes_touched, driver)
+            quarantine.be_free(one.nodes, driver)
         except BlockedError as error:
             refusals.append(error)
         else:

@@ -121,6 +121,7 @@ class Sight:
         found = {link.id: speed(link) for link in self.cables}
         return {name: mbps for name, mbps in found.items() if mbps} if all(found.values()) else {}
 
+    @cached_property
     def carried(self) -> list[float]:
         """Flow between the halves of the hosts, for both ways to halve them."""
         cables: list[Cable] = [

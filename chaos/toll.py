@@ -29,20 +29,23 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
     """
     found = Toll()
     at = {port: link for link in fabric.links for port in link.ports if len(link.ports) == 2}
+    cables_of: dict[str, set[str]] = {}
+    for port, link in at.items():
+        cables_of.setdefault(port.node, set()).add(link.id)
     for change in changes:
         place = change.place
         if place.node:
             found.nodes.add(place.node)
-        mine = [at[port] for port in (Port(place.node, place.port),) if port in at]
-        every = [link for link in at.values() if place.node in link.nodes]
-        cables = {link.id for link in (mine if place.port else every)}
+        every = cables_of.get(place.node, set())
+        mine = at.get(Port(place.node, place.port))
+        cables = ({mine.id} if mine else set()) if place.port else every
         match _takes_out(change):
             case "link" if isinstance(change, BgpNeighbour):
                 found.out |= _session(change, fabric, at)
             case "link":
                 found.out |= cables
             case "node":
-                found.out |= {link.id for link in every}
+                found.out |= every
                 found.halted.add(place.node)
             case "stands still":
                 found.halted.add(place.node)
