@@ -162,6 +162,20 @@ def test_a_swap_across_four_boxes():
 
 
 @pytest.mark.parametrize(
+    ("declared", "real", "cure"),
+    [
+        (("x:1--b:1", "x:2--c:1"), ("x:1--c:1", "x:2--b:1"), "x:1 and x:2"),
+        (("b:1--x:1", "c:1--x:2"), ("b:1--x:2", "c:1--x:1"), "x:1 and x:2"),
+        (("a:1--x:1", "x:2--z:1"), ("a:1--x:2", "x:1--z:1"), "x:1 and x:2"),
+    ],
+)
+def test_the_plugs_to_exchange_are_at_one_box_where_there_is_one(declared, real, cure):
+    (found,) = verify([cable(one) for one in declared], hear(*real))
+
+    assert found.sentence.endswith(f"; exchange the plugs at {cure}")
+
+
+@pytest.mark.parametrize(
     ("declared", "real", "told"),
     [
         (["a:1--b:1"], ["a:1--b:1", "a:2--c:1"], ["unexpected"]),
