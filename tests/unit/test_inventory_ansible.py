@@ -133,6 +133,17 @@ def test_the_tool_is_asked_where_it_is_there_and_its_warnings_are_told(tmp_path)
     assert found.warnings == ("ansible-inventory: something odd",)
 
 
+def test_one_host_with_two_addresses_is_refused_although_the_tool_takes_one(tmp_path):
+    tool = program(tmp_path / "ansible-inventory", "#!/bin/sh\necho '{\"_meta\": {}}'\n")
+    path = tmp_path / "hosts.yml"
+    path.write_text(
+        "a: {hosts: {h1: {ansible_host: 192.0.2.1}}}\nb: {hosts: {h1: {ansible_host: 192.0.2.2}}}\n"
+    )
+
+    with pytest.raises(SpecError, match=r"yml:2: h1.ansible_host: found '192.0.2.2', but .*yml:1"):
+        load(path, tool=tool)
+
+
 def test_what_the_tool_refuses_is_refused_with_its_words(tmp_path):
     script = "#!/bin/sh\necho '[WARNING]: w' >&2\necho 'ERROR! no such\n  thing.' >&2\nexit 4\n"
     tool = program(tmp_path / "ansible-inventory", script)

@@ -167,6 +167,7 @@ def test_a_swap_across_four_boxes():
         (("x:1--b:1", "x:2--c:1"), ("x:1--c:1", "x:2--b:1"), "x:1 and x:2"),
         (("b:1--x:1", "c:1--x:2"), ("b:1--x:2", "c:1--x:1"), "x:1 and x:2"),
         (("a:1--x:1", "x:2--z:1"), ("a:1--x:2", "x:1--z:1"), "x:1 and x:2"),
+        (("a:1--x:1", "a:2--y:1"), ("a:1--y:1", "a:2--x:1"), "a:1 and a:2"),
     ],
 )
 def test_the_plugs_to_exchange_are_at_one_box_where_there_is_one(declared, real, cure):
@@ -260,6 +261,12 @@ def test_ports_as_platforms_tell_them(told, kind, descr, named):
 
     assert [one.kind for one in found] == ["one-sided"]
     assert f"a:1--b:{named}" in found[0].sentence
+
+
+def test_an_undeclared_port_is_told_by_its_name_and_not_by_its_description():
+    heard = {"a": output("a", ("2", "b", "Ethernet9", "ifname", "to a, rack 7")), "b": ()}
+
+    assert [one.found for one in verify([], heard)] == ["a:2--b:Ethernet9"]
 
 
 def test_a_port_told_by_its_mac_alone_is_named_by_the_other_end():
