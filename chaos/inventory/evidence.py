@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chaos.fabric import Port
-from chaos.inventory.lldp import Neighbour, host_called
+from chaos.inventory.lldp import Callers, Neighbour
 from chaos.inventory.model import Cable, Host
 
 
@@ -72,13 +72,14 @@ def gather(
     for name, words in heard.items():
         for one in words:
             ports.setdefault(name, set()).add(hosts[name].interface(one.interface))
+    callers = Callers(hosts)
     sightings: list[tuple[Port, Port, Neighbour]] = []
     unnamed: list[tuple[Port, str, Neighbour]] = []
     unknown: list[tuple[Port, Neighbour]] = []
     for name, words in heard.items():
         for one in words:
             local = Port(name, hosts[name].interface(one.interface))
-            other = host_called(one.chassis, hosts)
+            other = callers.find(one.chassis)
             if not other:
                 unknown.append((local, one))
             elif port := _port(one, hosts[other], ports.get(other, set()), by_mac):

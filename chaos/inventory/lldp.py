@@ -143,17 +143,18 @@ def read_heard(path: Path, hosts: Mapping[str, Host]) -> dict[str, tuple[Neighbo
     Raises:
         SpecError: a file of no host, or not understood.
     """
+    callers = Callers(hosts)
     if path.is_dir():
         files = sorted(path.glob("*.json"))
         if not files:
             raise SpecError("found no HOST.json in the folder", file=str(path))
-        return {_owner(file, hosts): _one(file, hosts) for file in files}
+        return dict(_one(file, callers) for file in files)
     page = parse_json(_text(path), str(path))
     if not isinstance(page.value, dict) or "lldp" in page.value:
-        return {_owner(path, hosts): _one(path, hosts)}
+        return dict([_one(path, callers)])
     heard: dict[str, tuple[Neighbour, ...]] = {}
     for name in page.value:
-        host = host_called(name, hosts)
+        host = callers.find(name)
         if not host:
             raise page.wrong(f"found the output of {name!r}, which is no host", name)
         heard[host] = _neighbours(page, (name,), host)
@@ -168,38 +169,43 @@ def _text(path: Path) -> str:
     return text
 
 
-def _one(path: Path, hosts: Mapping[str, Host]) -> tuple[Neighbour, ...]:
-    return read_neighbours(_text(path), _owner(path, hosts), str(path))
-
-
-def _owner(path: Path, hosts: Mapping[str, Host]) -> str:
+def _one(path: Path, callers: Callers) -> tuple[str, tuple[Neighbour, ...]]:
     name = path.name.removesuffix(".json")
-    host = host_called(name, hosts)
+    host = callers.find(name)
     if not host:
         message = f"found the output of {name!r}, which is no host"
         raise SpecError(f"{message}; name each file HOST.json", file=str(path))
-    return host
+    return host, read_neighbours(_text(path), host, str(path))
 
 
-def host_called(name: str, hosts: Mapping[str, Host]) -> str:
-    """The inventory name of what calls itself `name`, with or without a domain; empty if none.
+class Callers:
+    """Inventory names by what boxes call themselves, with or without a domain.
 
     Examples:
-        >>> host_called("LEAF1.lab.example", {"leaf1": Host("leaf1")})
+        >>> Callers({"leaf1": Host("leaf1")}).find("LEAF1.lab.example")
         'leaf1'
     """
-    for wanted in dict.fromkeys((name.lower(), name.lower().split(".")[0])):
-        for short in (False, True):
-            found = {one for one, host in hosts.items() if wanted in _calls(host, short)}
-            if len(found) == 1:
-                return found.pop()
-            if found:
-                return ""
-    return ""
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._whole: dict[str, set[str]] = {}
+        self._short: dict[str, set[str]] = {}
+        for name, host in hosts.items():
+            for word in _calls(host):
+                self._whole.setdefault(word, set()).add(name)
+                self._short.setdefault(word.split(".")[0], set()).add(name)
+
+    def find(self, name: str) -> str:
+        """The inventory name of what calls itself `name`; empty for none, or for several."""
+        for wanted in dict.fromkeys((name.lower(), name.lower().split(".")[0])):
+            for known in (self._whole, self._short):
+                found = known.get(wanted, set())
+                if found:
+                    return next(iter(found)) if len(found) == 1 else ""
+        return ""
 
 
-def _calls(host: Host, short: bool) -> Iterator[str]:
+def _calls(host: Host) -> Iterator[str]:
     names = (host.name, host.hardware, host.node, str(host.vars.get("longname", "")))
     for name in (*names, host.address if re.search("[a-z]", host.address.lower()) else ""):
         if name:
-            yield name.lower().split(".")[0] if short else name.lower()
+            yield name.lower()
