@@ -111,6 +111,24 @@ async def answered(driver, source, address, count=3):
     return int(found[1]) if found else 0  # without a route it does not even begin
 
 
+async def resting():
+    """Nothing is done while the fault is in force."""
+
+
+async def at_rest(driver):
+    """The state once it has stood still, and FRR and kernel agree.
+
+    BFD of 50 ms x 3 falls now and then on a busy machine.
+    """
+    found, same = await driver.snapshot(), 0
+    async with asyncio.timeout(120):
+        while same < 4 or (await driver.audit()).findings:
+            await asyncio.sleep(0.5)
+            now = await driver.snapshot()
+            same, found = (same + 1 if now == found else 0), now
+    return found
+
+
 async def reaches(driver, source, address, deadline_s=20.0):
     """Return when pings come back (a neighbour that was asked for in vain is asked for again)."""
     async with asyncio.timeout(deadline_s):
@@ -320,9 +338,9 @@ def test_a_plain_link_is_refused_its_carrier_with_what_to_use(up, monkeypatch):
 def test_faults_of_routers_heal_to_the_state_before(up, name, fields):
     async def scenario():
         async with up("clos-2x4x8") as driver:
-            before = await driver.snapshot()
+            before = await at_rest(driver)
             fault = faults(driver, (name, fields))[0]
-            proof, _ = await broken(driver, fault.changes(driver.fabric), driver.audit, 3.0)
+            proof, _ = await broken(driver, fault.changes(driver.fabric), resting, 3.0)
             assert proof.in_force
             assert proof.taken_back
             assert await snapshot.settled(driver.snapshot, before, 60.0) == ()
@@ -335,11 +353,12 @@ def test_a_shipped_experiment_passes_on_real_containers(home, lab_name, tmp_path
     """Deploy, expose, break, measure, heal, judge, destroy, from the embedded fabric's file."""
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    words = ["--driver", "containerlab", "--trials", "1", "--placebos", "0", "--calm-load", "100%"]
+    words = ["--driver", "containerlab", "--trials", "1", "--placebos", "1", "--calm-load", "100%"]
     done = railbreak("run", "remote_link_down", *words, "--json", "record.json")
+    assert (tmp_path / "record.json").exists(), done.stdout + done.stderr
     record = json.loads((tmp_path / "record.json").read_text())
 
-    (trial,) = record["trials"]
+    (trial,) = [one for one in record["trials"] if not one["placebo"]]
     assert trial["exposure"]["exposed"] is True, done.stdout
     assert trial["proof"]["in_force"]
     assert trial["proof"]["taken_back"]
@@ -571,7 +590,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(home, lab_name, tmp_path
     monkeypatch.setenv("RAILBREAK_STATE", str(full))
     name = lab_name("full")
     try:
-        with pytest.raises(FabricError, match="No space left on device|no space left"):
+        with pytest.raises(FabricError, match=r"[Nn]o space left on device"):
             asyncio.run(
                 ContainerlabDriver.up(drivers.fabric("pair", "containerlab"), instance=name)
             )

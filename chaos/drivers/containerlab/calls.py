@@ -13,8 +13,9 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from chaos.errors import CapabilityError
 
@@ -86,8 +87,8 @@ async def call(
     Raises:
         CapabilityError: there is no such program.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -96,21 +97,42 @@ async def call(
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
+    )
+    try:
+        process = await asyncio.shield(starting)
     except OSError as error:
         raise _missing(argv[0], error) from None
+    except asyncio.CancelledError:  # a start that is cancelled half-way can hang for ever
+        await _end(await starting, patience_s)
+        raise
     try:
         out, err = await asyncio.wait_for(process.communicate(), deadline_s)
     except TimeoutError:
         return Said(124, "", f"{' '.join(argv[:3])} was not over after {deadline_s:g} s")
     finally:
-        if process.returncode is None and patience_s:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), patience_s)
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _end(process, patience_s)
     return Said(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+async def _end(process: asyncio.subprocess.Process, patience_s: float) -> None:
+    """Wait for a process, and kill it with its session when that takes too long."""
+    if process.returncode is None and patience_s:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), patience_s)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do something to its end; a cancellation meanwhile is passed on after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def ask(

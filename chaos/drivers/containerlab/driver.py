@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from chaos.drivers.containerlab import cabling, deploy, frrlog, guard, probing
 from chaos.drivers.containerlab.adopting import Found, look_up
 from chaos.drivers.containerlab.binary import Binary
 from chaos.drivers.containerlab.cabling import Cabling, End
+from chaos.drivers.containerlab.calls import to_the_end
 from chaos.drivers.containerlab.nodes import Nodes
 from chaos.drivers.containerlab.runtime import Runtime
 from chaos.drivers.home import home_of
@@ -125,7 +127,7 @@ class ContainerlabDriver(LocalReach):
             built = dataclasses.replace(made.state, ready=True, linger=linger)
             built.save(folder)
         except BaseException as error:
-            await asyncio.shield(cls(folder, made.state, runtime)._clear())
+            await to_the_end(cls(folder, made.state, runtime)._clear())
             if isinstance(error, OSError):
                 raise FabricError(f"{error.filename or folder}: {error.strerror}") from None
             raise
@@ -350,12 +352,15 @@ class ContainerlabDriver(LocalReach):
         Raises:
             FabricError: not in time; names node and what it lacks.
         """
+        give_up = time.monotonic() + deadline_s
         await ready.wait(self, deadline_s)
-        if self._state.owned:
-            boxes = self._nodes.now()
-            routers = [boxes[n] for n, node in self.fabric.nodes.items() if node.runs == "frr"]
-            asked = [asyncio.to_thread(frrlog.switch_on, self._runtime, box) for box in routers]
-            self.warnings += filter(None, await asyncio.gather(*asked))
+        boxes = self._nodes.now()
+        routers = [boxes[n] for n, node in self.fabric.nodes.items() if node.runs == "frr"]
+        if self._state.owned and any(frrlog.log_of(box) != frrlog.ours(box) for box in routers):
+            for box in routers:  # one after the other: a burst of commands costs BFD its timers
+                said = await asyncio.to_thread(frrlog.switch_on, self._runtime, box)
+                self.warnings += [said] if said else []
+            await ready.wait(self, max(5.0, give_up - time.monotonic()))
 
     def logs(self) -> dict[str, str]:
         """Path of the log of FRR's daemons per router, as far as one is kept in a file."""
@@ -473,7 +478,7 @@ class ContainerlabDriver(LocalReach):
             raise LeftoverError(
                 f"lab {self.lab} is not let go of: faults are in force in it; cure:\n{cures}"
             )
-        await asyncio.shield(self._clear())
+        await to_the_end(self._clear())
 
     async def _clear(self) -> None:
         if self._state.owned:

@@ -43,6 +43,11 @@ def switch_on(runtime: Runtime, box: Box, deadline_s: float = 0.0) -> str:
     return f"{box.node}: FRR keeps its log to itself: {said.sentence}" if said.code else ""
 
 
+def ours(box: Box) -> str:
+    """Path on this machine of the log that `switch_on` asks for."""
+    return f"/proc/{box.pid}/root{OURS}"
+
+
 def log_of(box: Box) -> str:
     """Path on this machine of a running container's log of FRR; empty where there is none."""
     for name in (OURS, *_OTHERS):
