@@ -18,7 +18,8 @@ CONFIDENCE = 0.95
 def in_storm(events: Iterable[Event], windows: Windows) -> tuple[Event, ...]:
     """Events between the event instant and the healing, in order."""
     start, end = windows.event.earliest_ns, windows.heal.earliest_ns
-    return tuple(sorted((e for e in events if start <= e.at_ns < end), key=lambda e: e.at_ns))
+    chosen = (e for e in events if start <= e.at_ns + e.error_ns and e.at_ns < end)
+    return tuple(sorted(chosen, key=lambda e: e.at_ns))
 
 
 def symptoms(events: Iterable[Event], windows: Windows) -> dict[str, Event]:
@@ -84,8 +85,8 @@ def alarms(events: Iterable[Event], windows: Windows) -> tuple[Event, ...]:
 def _since(name: str, windows: Windows, event: Event | None, absent: str) -> Measure:
     if event is None:
         return Measure(name, None, n=0, note=absent)
-    low = max(0.0, (event.at_ns - windows.event.latest_ns) / 1e6)
-    high = (event.at_ns - windows.event.earliest_ns) / 1e6
+    low = max(0.0, (event.at_ns - event.error_ns - windows.event.latest_ns) / 1e6)
+    high = (event.at_ns + event.error_ns - windows.event.earliest_ns) / 1e6
     what = f"{event.detector} on {event.element or event.node}".rstrip(" on")
     return Measure(name, (low + high) / 2, low, high, note=what)
 

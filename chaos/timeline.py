@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 #: Environment variable of programs that run on another machine: what is added to that machine's
@@ -61,6 +61,28 @@ class Event:
     detector: str = ""
     blames: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def error_ns(self) -> int:
+        """How far `at_ns` may be off: its `facts["error_us"]`, where a clock had to be turned."""
+        return round(float(self.facts.get("error_us", 0)) * 1e3)
+
+
+def known_to(events: Iterable[Event], records: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """Events with the clock error of the machine they were seen on, where records tell of one.
+
+    A record `{"ev": "clock", "node": …, "error_ns": …}` is the driver's, about another machine.
+    """
+    errors: dict[str, int] = {}
+    for record in records:
+        if record["ev"] == "clock":
+            errors[record["node"]] = max(errors.get(record["node"], 0), record["error_ns"])
+    return [
+        replace(e, facts={**e.facts, "error_us": (e.error_ns + errors[e.node]) / 1e3})
+        if e.node in errors
+        else e
+        for e in events
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from chaos.timeline import Measure, Readings, Windows
@@ -34,6 +34,8 @@ SCHEMA: Mapping[str, str] = {
     "job_wrong_values": "iterations in which a checked value was wrong",
     "job_regroup_s": "time to meet in a new group, slowest rank of the slowest regroup",
 }
+#: Measures that count from the fault, which is timed by another machine than the ranks'.
+_ACROSS = ("job_recovery_ms", "job_recovery_after_heal_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,18 @@ def measure(readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         _wrong(readings),
         _regroup(readings),
     ]
-    return tuple(made)
+    return tuple(_widened(item, readings.extra.get("clock_error_ns", 0) / 1e6) for item in made)
+
+
+def _widened(measure: Measure, error_ms: float) -> Measure:
+    """A time between the fault and a rank on another machine, with the error of its clock."""
+    if not error_ms or measure.value is None or measure.name not in _ACROSS:
+        return measure
+    low = measure.value if measure.low is None else measure.low
+    high = measure.value if measure.high is None else measure.high
+    said = f"clocks of the ranks' hosts are known within {error_ms:.2g} ms"
+    note = f"{measure.note}; {said}" if measure.note else said
+    return replace(measure, low=low - error_ms, high=high + error_ms, note=note)
 
 
 def _lanes(readings: Readings, windows: Windows) -> list[Lane]:

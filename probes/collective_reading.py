@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from chaos.fabric import Stream
-from chaos.timeline import Event, Readings, Series, Span
+from chaos.timeline import Event, Readings, Series, Span, known_to
 from probes.collective_events import Records, events, our_errors
 
 BIN_NS = 100_000_000
@@ -58,8 +58,9 @@ def read(records: Records, interface: str) -> Readings:
         "stall_limit_ms": {f"rank{rank}": limit for rank, limit in limits.items()},
         "rto_ladder_ms": ladder(records),
         "flows": flows(records),
+        "clock_error_ns": max((r["error_ns"] for r in records if r["ev"] == "clock"), default=0),
     }
-    happened = events(records, interface)
+    happened = known_to(events(records, interface), records)
     told = [r["t"] for r in records if r["ev"] == "fate"]
     last = told[-1] if told else max((record["t"] for record in records), default=0)
     fate = {k: extra[k] for k in ("fate", "error", "world")}
@@ -255,7 +256,7 @@ def streams(records: Records, addresses: Mapping[str, str]) -> tuple[Stream, ...
 
 def _trouble(records: Records, found: Mapping[int, Track]) -> Iterable[str]:
     lost: dict[int, int] = {}
-    for record in records:
+    for record in (r for r in records if r["ev"] != "trouble"):
         lost[record.get("rank", -1)] = lost.get(record.get("rank", -1), 0) + record.get("lost", 0)
     for rank, number in lost.items():
         if number:

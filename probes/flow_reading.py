@@ -90,9 +90,15 @@ def read(
         {
             "flows": {flow.element: flow.extra() for flow in flows},
             "stalls": [list(stall) for stall in sends.stalls],
+            "clock_error_ns": _clock_error(sender) + _clock_error(receiver),
             "duplicated": arrivals.duplicated,
         },
     )
+
+
+def _clock_error(records: Iterable[Record]) -> int:
+    """How far a program's times may be off; 0 on the machine that measures."""
+    return max((r["error_ns"] for r in records if r["ev"] == "clock"), default=0)
 
 
 def _sends(records: Iterable[Record], slot_ns: int) -> Sends:

@@ -55,7 +55,7 @@ def _receiver_trouble(records: Sequence[Record]) -> list[str]:
 def _process_trouble(who: str, records: Sequence[Record]) -> list[str]:
     if not any(record["ev"] == "ready" for record in records):
         return [f"flow: the {who} never became ready"]
-    numbers = [record["n"] for record in records if record["ev"] != "ready"]
+    numbers = [record["n"] for record in records if "n" in record and record["ev"] != "ready"]
     if any(b != a + 1 for a, b in pairwise(numbers)):
         return [f"flow: records of the {who} are missing"]
     return []

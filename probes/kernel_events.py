@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from chaos.fabric import Fabric
 from chaos.registry import Program, probe
-from chaos.timeline import Event, Measure, Readings, Windows
+from chaos.timeline import Event, Measure, Readings, Windows, known_to
 
 Record = dict[str, Any]
 BUFFER_BYTES = 8 << 20  # per node; some 8000 events may wait
@@ -66,6 +66,7 @@ class KernelEvents:
         for line in lines:
             make = _MAKERS.get(line["ev"])
             events += make(line) if make else []
+        events = known_to(events, lines)
         return Readings(
             self.name,
             events=tuple(sorted(events, key=lambda event: event.at_ns)),
@@ -192,7 +193,7 @@ def _trouble(lines: list[Record]) -> list[str]:
     if not any(line["ev"] == "ready" for line in lines):
         return ["kernel_events: the listener never became ready"]
     sentences = []
-    told = [line for line in lines if line["ev"] != "ready"]
+    told = [line for line in lines if "n" in line and line["ev"] != "ready"]
     if any(after["n"] != before["n"] + 1 for before, after in pairwise(told)):
         sentences.append("kernel_events: records of the listener are missing")
     times = sorted(line["t"] for line in told)

@@ -201,7 +201,7 @@ def _trouble(lines: Sequence[Record], looks: Sequence[Record]) -> list[str]:
     if not any(line["ev"] == "ready" for line in lines):
         return ["path: the looker never became ready"]
     sentences = []
-    numbers = [line["n"] for line in lines if line["ev"] != "ready"]
+    numbers = [line["n"] for line in lines if "n" in line and line["ev"] != "ready"]
     if any(after != before + 1 for before, after in pairwise(numbers)):
         sentences.append("path: records of the looker are missing")
     if any(after["t"] - before["t"] > SILENT_NS for before, after in pairwise(looks)):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import Program, probe
-from chaos.timeline import Event, Measure, Readings, Windows
+from chaos.timeline import Event, Measure, Readings, Windows, known_to
 
 Record = dict[str, Any]
 HOLD_TIMER_EXPIRED = "4/0"  # RFC 4271, section 6.5
@@ -88,6 +88,7 @@ class Routing:
                 events.append(_bgp(line, notified.get((line["node"], line["peer"]))))
             elif line["ev"] == "bfd":
                 events += _bfd(line)
+        events = known_to(events, lines)
         heard = any(line["ev"] == "ready" for line in lines)
         return Readings(
             self.name, tuple(events), trouble=tuple(_trouble(lines)), extra={"heard": heard}
@@ -171,7 +172,7 @@ def _reestablished(kind: str, events: Sequence[Event], windows: Windows) -> Meas
     """When the last session was up again that had been lost since the fault."""
     name = f"routing_{kind}_reestablished_ms"
     down: set[tuple[str, Any]] = set()
-    last_back_ns = 0
+    last_back_ns = error_ns = 0
     ever = False
     for event in events:
         session = event.element, event.facts["peer"]
@@ -180,15 +181,15 @@ def _reestablished(kind: str, events: Sequence[Event], windows: Windows) -> Meas
             ever = True
         elif event.name == f"{kind}.back" and session in down:
             down.discard(session)
-            last_back_ns = event.at_ns
+            last_back_ns, error_ns = event.at_ns, event.error_ns
     if not ever:
         return Measure(name, None, n=0, note=f"no {kind.upper()} session was lost")
     if down:
         waited = (windows.end_ns - windows.heal.latest_ns) / 1e6
         sessions = ", ".join(sorted(element for element, _ in down)[:4])
         return Measure(name, waited, censored=True, note=f"still down: {sessions}")
-    low = max(0.0, (last_back_ns - windows.heal.latest_ns) / 1e6)
-    high = max(0.0, (last_back_ns - windows.heal.earliest_ns) / 1e6)
+    low = max(0.0, (last_back_ns - error_ns - windows.heal.latest_ns) / 1e6)
+    high = max(0.0, (last_back_ns + error_ns - windows.heal.earliest_ns) / 1e6)
     note = "all were back before the heal" if not high else ""
     return Measure(name, (low + high) / 2, low, high, note=note)
 
@@ -197,14 +198,17 @@ def _trouble(lines: Sequence[Record]) -> list[str]:
     if not any(line["ev"] == "ready" for line in lines):
         return ["routing: the follower never became ready"]
     sentences = []
-    told = [line for line in lines if line["ev"] != "ready"]
+    told = [line for line in lines if "n" in line and line["ev"] != "ready"]
     beats = [line for line in told if line["ev"] == "beat"]
     if len(beats) > 2 and _missing(told, beats[1]["n"], beats[-1]["n"]):
         sentences.append("routing: records of the follower are missing")
     if any(after["t"] - before["t"] > SILENT_NS for before, after in pairwise(beats)):
         sentences.append("routing: the follower fell silent for seconds")
-    offsets = [line["clock_offset"] for line in beats]
-    step = max((abs(after - before) for before, after in pairwise(offsets)), default=0)
+    offsets: dict[str, list[int]] = {}
+    for line in beats:
+        offsets.setdefault(line.get("from", ""), []).append(line["clock_offset"])
+    pairs = (pair for some in offsets.values() for pair in pairwise(some))
+    step = max((abs(after - before) for before, after in pairs), default=0)
     if step > CLOCK_STEP_NS:
         sentences.append(f"routing: the wall clock stepped by {step / 1e6:.1f} ms")
     coarse = sorted({line["node"] for line in told if line.get("coarse")})

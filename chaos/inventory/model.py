@@ -49,6 +49,7 @@ class Host:
         groups: Every group it is in, parents included, nearest first.
         role: `host`, `leaf`, `spine`, …
         hardware: What the box calls itself (in LLDP), where that is not `name`.
+        torch: Folder on the host that holds torch, where its interpreter has none.
         ports: The machine's interface per port name of the twin (`eth1` → `swp1`).
         rail: Rail of all its ports, if it is on one.
         rails: Rail per port (by either name).
@@ -73,6 +74,7 @@ class Host:
     groups: tuple[str, ...] = ()
     role: str = "host"
     hardware: str = ""
+    torch: str = ""
     ports: Mapping[str, str] = field(default_factory=dict)
     rail: str = ""
     rails: Mapping[str, str] = field(default_factory=dict)

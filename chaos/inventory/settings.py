@@ -16,7 +16,7 @@ from chaos.inventory.tree import VAULT, shown
 
 #: The host variable that holds our own settings, and what may be in it.
 OURS = "railbreak"
-FIELDS = ("role", "ports", "rail", "rails", "hw-host")
+FIELDS = ("role", "ports", "rail", "rails", "hw-host", "torch")
 
 #: Variables that are used, per field; the last that is set wins, as in Ansible's ssh connection.
 ANSIBLE: Mapping[str, tuple[str, ...]] = {
@@ -103,6 +103,7 @@ def host_of(raw: Raw, roles: Mapping[str, str] | None = None) -> Host:
         groups=raw.groups,
         role=own.role or _role(raw, text.get("platform", ""), roles),
         hardware=own.hardware,
+        torch=own.torch,
         ports=own.ports,
         rail=own.rail,
         rails=own.rails,
@@ -200,6 +201,7 @@ class Ours:
     rail: str = ""
     rails: Mapping[str, str] = field(default_factory=dict)
     hardware: str = ""
+    torch: str = ""
 
 
 def ours(raw: Raw, value: Any) -> Ours:
@@ -216,7 +218,7 @@ def ours(raw: Raw, value: Any) -> Ours:
     for key in value:
         if key not in FIELDS:
             raise raw.wrong(f"found the unknown field {key!r}; {near(key, FIELDS)}", OURS, key)
-    one = {key: text_of(raw, OURS, value.get(key), key) for key in ("role", "rail", "hw-host")}
+    one = {key: text_of(raw, OURS, value.get(key), key) for key in ("role", "rail", "hw-host", "torch")}
     ports = _pairs(raw, value.get("ports"), "ports", expand)
     own = list(ports.values())
     twice = next((name for name in own if own.count(name) > 1), None)
@@ -224,7 +226,7 @@ def ours(raw: Raw, value: Any) -> Ours:
         message = f"found the interface {twice!r} for two ports, wanted one each"
         raise raw.wrong(message, OURS, "ports")
     rails = _pairs(raw, value.get("rails"), "rails", lambda text: (text,))
-    return Ours(one["role"], ports, one["rail"], rails, one["hw-host"])
+    return Ours(one["role"], ports, one["rail"], rails, one["hw-host"], one["torch"])
 
 
 def _pairs(

@@ -103,6 +103,7 @@ def test_a_node_carries_what_a_driver_needs(files):
         "platform": "sonic",
         "connection": "",
         "python": "",
+        "torch": "",
         "ports": {f"eth{n}": f"Ethernet{4 * (n - 1)}" for n in (1, 2, 3, 4)},
         "rails": {},
         "secrets": [],

@@ -145,6 +145,8 @@ def _kept(adopted: Adopted, fleet: Fleet) -> Adopted:
             continue
         ports = [port for port in adopted.fabric.walk() if port.node == name]
         nodes[name] = _with_facts(adopted.fabric, node, ports, fleet.interfaces[name])
+        if fleet[name].facts["frr"]:
+            nodes[name] = dataclasses.replace(nodes[name], runs="frr")
     details = {
         **adopted.details,
         "targets": {name: one.to_json() for name, one in adopted.targets.items()},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +12,14 @@ from typing import ClassVar
 
 from chaos import load
 from chaos.change import Change, Place, Where
-from chaos.driver import Audit, Capability, Done, Holder, unsupported
+from chaos.driver import Audit, Capability, Done, Holder, Process, unsupported
 from chaos.drivers import state
 from chaos.drivers.ssh import adopt, afar, probing, ready
 from chaos.drivers.ssh.fleet import Fleet
 from chaos.drivers.ssh.machine import Machine
+from chaos.drivers.ssh.observing import Programs
 from chaos.drivers.ssh.paths import RemotePaths
 from chaos.drivers.ssh.places import interface_of, moved, platform_of, refusal, ssh_of
-from chaos.drivers.ssh.process import RemoteProcess
 from chaos.drivers.ssh.remote import LEASE_S, RemoteHands
 from chaos.drivers.ssh.target import Target
 from chaos.drivers.ssh.together import Together, closed
@@ -66,7 +65,7 @@ class SshDriver:
         self.lease_s = float(known.details.get("lease_s", LEASE_S))
         self.warnings: list[str] = []
         self.processes: dict[str, Where] = {}
-        self._children: list[RemoteProcess] = []
+        self.programs = Programs(self.fabric, self.fleet, folder)
         self._loads: dict[str, load.Reading] = {}
         self._watch: asyncio.Task[None] | None = None
 
@@ -165,9 +164,7 @@ class SshDriver:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        running = [child for child in self._children if child.code is None]
-        await asyncio.gather(*(child.stop(0.5) for child in running))
-        self._children.clear()
+        await self.programs.close()
         left = await self.fleet.close()
         if left:
             raise FabricError("; ".join(left))
@@ -247,29 +244,18 @@ class SshDriver:
         machine = await self.machine(node)
         return await machine.connection.run(argv, stdin=stdin, deadline_s=deadline_s)
 
-    async def spawn(self, program: Program) -> RemoteProcess:
-        """Start a probe's program on its machine, on our clock; it ends with us.
+    async def spawn(self, program: Program) -> Process:
+        """Start a probe's program on machines, on our clock; it ends with us.
 
         Raises:
-            CapabilityError: it names no node: it would watch several from one place.
+            CapabilityError: it cannot run there; says why and what to do.
+            FabricError: it did not start; names the machine.
         """
-        if not program.node:
-            raise unsupported(
-                self.name,
-                f"run {program.module} beside all machines",
-                "give the probe a node, or leave it out",
-            )
-        machine = await self.machine(program.node)
-        log = self._folder / "logs" / f"{program.name}.log"
-        child = await machine.spawn(program.name, program.module, log)
-        self._children.append(child)
-        first = {
-            "config": dict(program.config),
-            "namespaces": {program.node: "/proc/thread-self/ns/net"},
-            "logs": {},
-        }
-        await child.send(json.dumps(first).encode())
-        return child
+        return await self.programs.spawn(program)
+
+    def bars(self, program: Program) -> str:
+        """Why a program cannot be run on machines, and what instead; empty when it can."""
+        return self.programs.bars(program)
 
     def announced(self, node: str, pid: int, started: int) -> Where:
         """The way to a process on a machine."""

@@ -88,6 +88,7 @@ class Steward:
             "cores": os.cpu_count() or 0,
             "netns": os.stat(OWN_NET).st_ino,
             "root": os.geteuid() == 0,
+            "frr": any(Path(one, "bgpd.vty").exists() for one in ("/run/frr", "/var/run/frr")),
         }
 
     def interfaces(self, asked: Mapping[str, Any]) -> dict[str, Any]:
