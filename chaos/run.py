@@ -132,6 +132,7 @@ async def _run(
         for probe in experiment.probes.values():
             getattr(probe, "available", lambda: None)()
         await be_sound(driver)
+        be_observable(experiment, driver)
         told("phase.entered", {"name": "probes", "trial": 0})
         await observer.start()
         for slot in plan.slots(experiment):
@@ -187,6 +188,18 @@ def be_free(experiment: Experiment, driver: Driver) -> None:
             return
     if refusals:
         raise refusals[0]
+
+
+def be_observable(experiment: Experiment, driver: Driver) -> None:
+    """Return when a driver can run every program of an experiment's probes; nothing is touched.
+
+    Raises:
+        CapabilityError: it cannot; says which, why, and what to do instead.
+    """
+    for label, probe in experiment.probes.items():
+        for program in probe.programs(driver.fabric, driver.addresses()):
+            if reason := driver.bars(program):
+                raise CapabilityError(f"probe {label}: {reason}")
 
 
 async def be_sound(driver: Driver, looks: int = 20) -> None:

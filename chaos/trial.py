@@ -137,7 +137,7 @@ def _read(ground: Ground, trial: Trial) -> Trial:
         avoided = trial.exposure.others.get(label) is False
         numbers += [_labelled(label, _unmet(m, trial) if avoided else m) for m in made]
         readings.append(got)
-        trouble += [*ground.observer.trouble(label), *got.trouble]
+        trouble += [*ground.observer.trouble(label, windows.calm_ns[0]), *got.trouble]
         if not avoided and listens(probe, trial.truth):
             detectors |= set(getattr(probe, "detectors", ()))
     events = sorted((e for r in readings for e in r.events), key=lambda e: e.at_ns)
