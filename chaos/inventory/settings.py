@@ -218,7 +218,8 @@ def ours(raw: Raw, value: Any) -> Ours:
     for key in value:
         if key not in FIELDS:
             raise raw.wrong(f"found the unknown field {key!r}; {near(key, FIELDS)}", OURS, key)
-    one = {key: text_of(raw, OURS, value.get(key), key) for key in ("role", "rail", "hw-host", "torch")}
+    texts = ("role", "rail", "hw-host", "torch")
+    one = {key: text_of(raw, OURS, value.get(key), key) for key in texts}
     ports = _pairs(raw, value.get("ports"), "ports", expand)
     own = list(ports.values())
     twice = next((name for name in own if own.count(name) > 1), None)
