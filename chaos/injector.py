@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.change import Argv, Change, Hits, LinkState, Where, from_json
-from chaos.deadman import Deadman
+from chaos.deadman import Deadman, disarm
 from chaos.errors import ApplyError, BlockedError, FabricError, RailbreakError
 from chaos.journal import Journal, State
 from chaos.native import Native, build, process_state
@@ -219,6 +219,8 @@ class Injector:
                 self._note("taken_back", one)
             for one in held:
                 one.native.close()
+            if "deadman" in command:  # its folder, with the journal in it
+                disarm(Path(command["deadman"]))
             raise
         self.held = held
         self.life_ns = command["max_life_ns"]

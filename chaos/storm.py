@@ -65,7 +65,7 @@ async def weather(
         for at, (aimed, changes) in enumerate(zip(aims, placed, strict=True)):
             spans = aimed.fault.schedule(storm, rng)
             armed.append((await _arm(ground, f"{number}-{at}", changes), spans))
-        start_ns = now_ns() + LEAD_NS
+        start_ns = now_ns() + int(getattr(ground.driver, "lead_ns", LEAD_NS))
         alarm = asyncio.create_task(watch.until(start_ns))
         try:
             proofs = await asyncio.gather(

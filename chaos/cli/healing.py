@@ -102,7 +102,7 @@ async def _inject(
     )
     try:
         spans = aimed.fault.schedule(length, random.Random(seed))
-        await hands.start(now_ns() + LEAD_NS, spans)
+        await hands.start(now_ns() + int(getattr(driver, "lead_ns", LEAD_NS)), spans)
         if not quiet:
             out.print(f"[bold]{as_text(aimed.fault)}[/] on {instance} for {length}")
         await _watch(hands, changes, quiet=quiet)

@@ -20,7 +20,8 @@ def to_fabric(inventory: Inventory, cables: Iterable[Cable] = ()) -> Fabric:
     `node.settings["ssh"]` holds what a driver needs, as plain data: `name` (of the node), `host`
     (its inventory name), `address`, `port`, `user`, `key_file`, `known_hosts`, `ssh_config`,
     `jump`, `become` (the method, or empty), `become_user`, `platform`, `connection`, `python`,
-    `torch`, `ports` (the machine's interface per port of the fabric), `rails`, `secrets` (names alone). A
+    `torch`, `ports` (the machine's interface per port of the fabric), `rails`, `secrets` (names
+    alone). A
     node that nobody logs in to has none. Speeds are in `link.vars["speed_mbps"]`; an MTU of 0 is
     unknown.
 

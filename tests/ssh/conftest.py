@@ -31,6 +31,7 @@ _numbers = itertools.count()
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
 _CONFIG = """
+{more}
 Port 22
 HostKey {folder}/host_{name}
 AuthorizedKeysFile {folder}/authorized
@@ -42,7 +43,6 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 MaxStartups 100:30:200
 UseDNS no
-{more}
 """
 _INIT = """
 mount -t tmpfs -o mode=755{run_size} tmpfs /run || exit 1
@@ -92,11 +92,11 @@ class Box:
         for folder in ("/run/railbreak", "/tmp/railbreak-0"):
             listed = self.run("sh", "-c", f"find {folder} 2>/dev/null", check=False).split()
             found += [f"{self.name}: file {one}" for one in listed]
-        told = self.run("ps", "-eo", "args=")
+        told = self.run("ps", "-ww", "-eo", "args=")
         found += [
             f"{self.name}: process {line}"
             for line in told.splitlines()
-            if "railbreak" in line and "sshd" not in line and "ps -eo" not in line
+            if "railbreak" in line and "sshd" not in line and "-eo args=" not in line
         ]
         tables = self.run("nft", "list", "tables")
         found += [f"{self.name}: {line}" for line in tables.splitlines() if "railbreak" in line]
@@ -263,12 +263,12 @@ class Machines:
         """Lose every packet of the management network to and from machines; returns the undo."""
         table = "inet blackhole"
         chosen = ", ".join(self[name].address for name in names)
-        rules = " ".join(
+        rules = "\n".join(
             f"chain {hook} {{ type filter hook {hook} priority 0; ip {word} {{ {chosen} }} drop; }}"
             for hook, word in (("input", "saddr"), ("output", "daddr"))
         )
         argv = ("nsenter", f"--net={self.mgmt}", "nft")
-        _run(*argv, f"table {table} {{ {rules} }}")
+        _run(*argv, f"table {table} {{\n{rules}\n}}")
         return lambda: _run(*argv, f"delete table {table}")
 
     def control(self, work, deadline_s=120.0):

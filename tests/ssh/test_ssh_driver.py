@@ -108,7 +108,7 @@ def test_exec_gives_bytes_and_status_and_no_shell(three, home):
     assert (done.code, done.stdout) == (0, b"\0\xff\n")
     assert (failed.code, failed.stdout) == (3, b"/root\n")
     assert quoted.stdout == b"$HOME; 'a b'\n*"
-    assert "4321" not in three["h1"].run("ps", "-eo", "args=")
+    assert "4321" not in three["h1"].run("ps", "-ww", "-eo", "args=")
 
 
 def test_a_drop_acts_is_counted_and_leaves_no_trace(three, home):

@@ -27,6 +27,8 @@ KEEPALIVE_S, KEEPALIVE_COUNT = 5, 3
 #: Handshakes at one time: servers drop the eleventh unauthenticated one (`MaxStartups`), jump hosts
 #: feel that most, and each costs processor time here.
 AT_ONCE = 32
+#: To one machine, where its server limits the sessions of each.
+MOST_CONNECTIONS = 8
 #: How much longer than its own deadline a command may stay silent before the connection is blamed.
 GRACE_S = 10.0
 _KILLED = 137
@@ -134,7 +136,8 @@ class Connection:
             FabricError: the connection is lost, or the server opens no further session.
         """
         command = shlex.join(self.wrapped(argv, root=root))
-        for attempt in range(2):
+        for attempt in range(MOST_CONNECTIONS):
+            known = len(self._open)
             for one in reversed(self._open):
                 try:
                     return await one.create_process(command, encoding=None)
@@ -142,12 +145,11 @@ class Connection:
                     continue
                 except (OSError, asyncssh.Error) as error:
                     raise FabricError(sentence(self.target, error)) from None
-            if attempt == 0:
-                await self._another()
+            if attempt + 1 < MOST_CONNECTIONS:
+                await self._another(known)
         raise FabricError(f"{self.target.name}: the server opens no further session")
 
-    async def _another(self) -> None:
-        known = len(self._open)
+    async def _another(self, known: int) -> None:
         async with self._more:
             if len(self._open) == known:  # else somebody else opened one meanwhile
                 self._open.append(await self._pool.dial(self.target))
