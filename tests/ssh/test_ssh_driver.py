@@ -269,6 +269,8 @@ def test_the_command_line_attaches_injects_and_lets_go(three, home):
             "1s",
             "--limit",
             "hosts_isolated=2",
+            "--limit",
+            "bisection_left=0%",
         )
         assert "nothing is left of it" in railbreak("inject", "cli", *fault)
         assert "is in force" not in railbreak("status")
