@@ -4,7 +4,7 @@
 
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit netns suites bench lab-test clean
+.PHONY: help setup demo test lint types unit netns ssh suites bench lab-test clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,7 +25,7 @@ demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
 	@.venv/bin/railbreak demo
 
 test: setup lint types ## every check and every test that this machine can run
-	@$(call twice,tests chaos faults probes)
+	@$(call twice,tests chaos faults probes -m "not (ssh and slow)")
 	@$(call twice,suites --trials 1)
 	@.ci/lab
 
@@ -46,6 +46,9 @@ unit: setup ## the tests that need no root: seconds
 
 netns: setup ## the tests on real namespaces
 	@$(PY) -m pytest tests/netns tests/contract -m netns
+
+ssh: setup ## all tests over real SSH servers, the slow ones too (twenty machines cut off)
+	@$(PY) -m pytest tests/ssh
 
 suites: setup ## the promises, with their full number of trials
 	@$(PY) -m pytest suites
