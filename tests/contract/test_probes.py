@@ -16,6 +16,7 @@ from chaos.timeline import Measure, Moment, Readings, Windows
 from probes.collective import Collective
 from probes.flow import Flow
 from probes.kernel_events import KernelEvents
+from probes.nic_counters import NicCounters
 from probes.path import Path
 from probes.routing import Routing
 
@@ -23,6 +24,7 @@ ONE_OF_EACH = {
     "collective": Collective(),
     "flow": Flow("h1", "h2"),
     "kernel_events": KernelEvents(),
+    "nic_counters": NicCounters(),
     "path": Path("h1", "h2"),
     "routing": Routing(),
 }

@@ -19,6 +19,7 @@ from chaos.units import Pps, Size
 from probes.collective import Collective
 from probes.flow import Flow
 from probes.kernel_events import KernelEvents
+from probes.nic_counters import NicCounters
 from probes.routing import Routing
 from tests.ssh.conftest import wait_until
 
@@ -365,3 +366,22 @@ def test_a_killed_controller_leaves_nothing_running(three, home, what):
     for box in three.boxes.values():
         assert "probes.jobs" not in box.run("ps", "-ww", "-eo", "args=")
         assert "collective" not in box.run("ps", "-ww", "-eo", "args=")
+
+
+def test_counters_of_machines_ports_are_read_there(three, home):
+    probe = NicCounters()
+
+    async def work(driver):
+        async def during(observer):
+            await asyncio.sleep(1.2)
+
+        return (await observed(driver, {"nics": probe}, during))["nics"]
+
+    records, trouble = on(three, work)
+
+    assert trouble == ()
+    readings = probe.read(records)
+    assert readings.trouble == ()
+    looks = readings.extra["looks"]["nic_kernel_dropped_packets"]
+    assert sorted(looks) == ["h1:eth1", "h2:eth1", "r1:eth1", "r1:eth2"]
+    assert min(len(found) for found in looks.values()) >= 2
