@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from chaos.errors import SpecError, near
 from chaos.fabric import Fabric, Link, Port
+from chaos.packets import Rule
 
 Argv = tuple[str, ...]
 Side = Literal["node", "wire"]
@@ -190,8 +191,7 @@ class PacketDrop:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.table.startswith("railbreak_") or not self.table.isidentifier():
-            raise SpecError(f"table must be an identifier after railbreak_, got {self.table!r}")
+        _our_table(self.table)
         if not 0 < self.millionths <= 1_000_000:
             raise SpecError(f"drop share must be 1 to 1000000 millionths, got {self.millionths}")
         if self.millionths > FINE_MILLIONTHS and self.millionths % 100:
@@ -238,14 +238,53 @@ class PacketDrop:
 
     def steps(self, where: Where) -> Steps:
         """The same through the `nft` command."""
-        remove = f"add table netdev {self.table}; delete table netdev {self.table}"
-        return Steps(
-            do=(("nft", self.ruleset(where.ifname)),),
-            undo=(("nft", remove),),
-            look=("nft", "list", "tables", "netdev"),
-            mark=f"table netdev {self.table}\n",
-            tally=("nft", "-j", "list", "counters", "table", "netdev", self.table),
-        )
+        return _table_steps(self.table, self.ruleset(where.ifname))
+
+
+@dataclass(frozen=True, slots=True)
+class PacketRule:
+    """Act on chosen packets that arrive at one interface, by a table like that of `PacketDrop`.
+
+    Attributes:
+        place: The interface at whose ingress the rule acts; see `PacketDrop`.
+        table: Name of the nftables table; ours alone, and unique per change in force.
+        rule: Which packets, when, then what. Its counters: `seen` = `hit` + `passed`.
+    """
+
+    kind: ClassVar[str] = "packet_rule"
+    place: Place
+    table: str
+    rule: Rule
+
+    def __post_init__(self) -> None:
+        _our_table(self.table)
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        return f"{self.place}: {self.rule} at ingress"
+
+    def ruleset(self, ifname: str) -> str:
+        """nftables text."""
+        return self.rule.nft(self.table, ifname)
+
+    def steps(self, where: Where) -> Steps:
+        """The same through the `nft` command."""
+        return _table_steps(self.table, self.ruleset(where.ifname))
+
+
+def _our_table(table: str) -> None:
+    if not table.startswith("railbreak_") or not table.isidentifier():
+        raise SpecError(f"table must be an identifier after railbreak_, got {table!r}")
+
+
+def _table_steps(table: str, ruleset: str) -> Steps:
+    return Steps(
+        do=(("nft", ruleset),),
+        undo=(("nft", f"add table netdev {table}; delete table netdev {table}"),),
+        look=("nft", "list", "tables", "netdev"),
+        mark=f"table netdev {table}\n",
+        tally=("nft", "-j", "list", "counters", "table", "netdev", table),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +385,10 @@ class NodePower:
 #: Up to this share a drop pattern is a million packets long, above it ten thousand.
 FINE_MILLIONTHS = 5_000
 
-Change = LinkState | PacketDrop | ProcessSignal | BgpNeighbour | NodePower
+Change = LinkState | PacketDrop | PacketRule | ProcessSignal | BgpNeighbour | NodePower
 KINDS: dict[str, type[Change]] = {
-    kind.kind: kind for kind in (LinkState, PacketDrop, ProcessSignal, BgpNeighbour, NodePower)
+    kind.kind: kind
+    for kind in (LinkState, PacketDrop, PacketRule, ProcessSignal, BgpNeighbour, NodePower)
 }
 
 
@@ -360,7 +400,10 @@ def to_json(change: Change) -> dict[str, Any]:
         >>> from_json(to_json(change)) == change
         True
     """
-    return {"kind": change.kind, **asdict(change)}
+    data = {"kind": change.kind, **asdict(change)}
+    if isinstance(change, PacketRule):
+        data["rule"] = change.rule.plain()
+    return data
 
 
 def from_json(data: Mapping[str, Any]) -> Change:
@@ -370,13 +413,16 @@ def from_json(data: Mapping[str, Any]) -> Change:
     if kind is None:
         raise SpecError(f"no change of kind {data.get('kind')!r}; known: {', '.join(KINDS)}")
     values["place"] = Place(**values["place"])
+    if kind is PacketRule:
+        values["rule"] = Rule.parse(values["rule"])
     known = {item.name for item in fields(kind)}
     return kind(**{name: value for name, value in values.items() if name in known})
 
 
 def identity(change: Change) -> str:
     """Two changes with one identity could not be told apart when taking them back."""
-    own = {PacketDrop: "table", BgpNeighbour: "neighbor"}.get(type(change), "kind")
+    names = {PacketDrop: "table", PacketRule: "table", BgpNeighbour: "neighbor"}
+    own = names.get(type(change), "kind")
     return json.dumps([change.kind, asdict(change.place), getattr(change, own)])
 
 

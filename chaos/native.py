@@ -25,6 +25,7 @@ from chaos.change import (
     LinkState,
     NodePower,
     PacketDrop,
+    PacketRule,
     ProcessSignal,
     Steps,
     Where,
@@ -106,7 +107,9 @@ def build(change: Change, where: Where, saved: Mapping[str, Any] | None = None) 
     return inside(where.netns, lambda: _open(change, where, saved))
 
 
-def _open(change: LinkState | PacketDrop, where: Where, saved: Mapping[str, Any] | None) -> Native:
+def _open(
+    change: LinkState | PacketDrop | PacketRule, where: Where, saved: Mapping[str, Any] | None
+) -> Native:
     """Called inside the namespace."""
     if isinstance(change, LinkState):
         return Downed.open(change, where, saved)
@@ -201,9 +204,9 @@ def _look(link: Netlink, change: LinkState, where: Where) -> tuple[int, int, int
 
 @dataclass(slots=True)
 class Dropped:
-    """`PacketDrop`: one compiled transaction adds the table, one message deletes it."""
+    """`PacketDrop`, `PacketRule`: one transaction adds the table, one message deletes it."""
 
-    change: PacketDrop
+    change: PacketDrop | PacketRule
     compiler: Compiler
     tables: Tables
     rules: str
@@ -212,7 +215,9 @@ class Dropped:
     lasting: bool = False
 
     @classmethod
-    def open(cls, change: PacketDrop, where: Where, saved: Mapping[str, Any] | None) -> Dropped:
+    def open(
+        cls, change: PacketDrop | PacketRule, where: Where, saved: Mapping[str, Any] | None
+    ) -> Dropped:
         """Called inside the namespace."""
         compiler, tables = Compiler(), Tables.open()
         try:
@@ -248,7 +253,7 @@ class Dropped:
         return self.change.table in self.tables.names()
 
     def hits(self) -> Hits:
-        """Packets that the match met, and those it dropped."""
+        """Packets that the match met, and those it acted on."""
         total = self._total()
         return Hits(total["seen"], total["hit"])
 

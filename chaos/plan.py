@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from chaos.aim import aim
-from chaos.change import Change, NodePower, PacketDrop, Where
+from chaos.change import Change, NodePower, PacketDrop, PacketRule, Where
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Fabric
 
@@ -165,7 +165,7 @@ def commands(change: Change) -> list[str]:
     for word, argvs in (("do", steps.do), ("undo", steps.undo)):
         for argv in argvs:
             text = shlex.join(argv).replace(" 1", " PID") if place.process else shlex.join(argv)
-            if isinstance(change, PacketDrop) and word == "do":
+            if isinstance(change, PacketDrop | PacketRule) and word == "do":
                 text = "nft " + " ".join(argv[-1].split())
             told.append(f"             {word:4} [{inside}] {text}")
     return told

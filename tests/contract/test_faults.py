@@ -11,6 +11,7 @@ from chaos import native, snapshot
 from chaos.change import LinkState, PacketDrop, ProcessSignal, from_json, identity, to_json
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
+from chaos.packets import Rule
 from chaos.registry import FAULTS, InForce, load
 from chaos.saved import Saved
 from chaos.units import Duration, Hertz, Percent
@@ -19,15 +20,25 @@ from faults.link_down import LinkDown
 from faults.link_flap import LinkFlap
 from faults.node_down import NodeDown
 from faults.node_stop import NodeStop
+from faults.packet_fault import PacketFault
 from faults.packet_loss import PacketLoss
 from faults.rank_kill import RankKill
 from faults.rank_stop import RankStop
 
 CABLE = "h1:eth1--h2:eth1"
+
+
+def packets(end="h1", **words):
+    """A packet fault by the words of its YAML form."""
+    rule = Rule.parse(words)
+    return PacketFault(CABLE, end, rule.select, rule.when, rule.then)
+
+
 ONE_OF_EACH = {
     "link_down": LinkDown(CABLE),
     "link_flap": LinkFlap(CABLE, frequency=Hertz(10), jitter=Percent(20)),
     "packet_loss": PacketLoss(CABLE, share=Percent(50), end="h1"),
+    "packet_fault": packets(select={"opcode": "data", "dest_qp": 17}, when={"first": 3}),
     "node_down": NodeDown("h1"),
     "rank_kill": RankKill(0),
     "rank_stop": RankStop(0),
@@ -42,6 +53,27 @@ MORE = {
     "link_flap silent": LinkFlap(CABLE, mode="silent", down=Duration(10**7), up=Duration(10**7)),
     "packet_loss both": PacketLoss(CABLE, share=Percent(0.01), match="ip saddr 10.0.0.1"),
     "packet_loss roce": PacketLoss(CABLE, share=Percent(100), roce=True),
+    "packet_fault all": packets("both"),
+    "packet_fault after": packets(select={"roce": True}, when={"after": 200}),
+    "packet_fault every": packets(select={"opcode": ["first", "last"]}, when={"every": 100}),
+    "packet_fault every late": packets(when={"every": 10, "offset": 25}, then="ce"),
+    "packet_fault random": packets("both", when={"random": "1 %", "seed": 3}),
+    "packet_fault bursts": packets(when={"enter": "1 %", "leave": "20 %"}),
+    "packet_fault psn": packets(when={"psn": [5, 7]}),
+    "packet_fault naks": packets(select={"opcode": "nak"}),
+    "packet_fault syndrome": packets(select={"syndrome": "rnr_nak", "ack_request": False}),
+    "packet_fault flow": packets(
+        select={
+            "source": "10.0.0.1",
+            "destination": ["10.0.0.2", "10.1.0.0/24"],
+            "protocol": "udp",
+            "sport": 49152,
+            "dport": "4791-4800",
+        }
+    ),
+    "packet_fault ce": packets(select={"ecn": "ect", "dscp": ["af31", 46]}, then="ce"),
+    "packet_fault bleach": packets(select={"family": 6}, then="bleach"),
+    "packet_fault dscp": packets(select={"psn": "100-200"}, then={"dscp": 0}),
 }
 ALL = ONE_OF_EACH | MORE
 #: Faults that need more than two hosts and a cable; `tests/netns` and `tests/lab` break with them.

@@ -9,6 +9,7 @@ from chaos.change import (
     LinkState,
     NodePower,
     PacketDrop,
+    PacketRule,
     Place,
     ProcessSignal,
     Steps,
@@ -21,12 +22,18 @@ from chaos.change import (
 )
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
+from chaos.packets import Rule
 
 PORT = Place("leaf1", "eth1")
 WIRE = Place("leaf1", "eth1", "wire")
 ONE_OF_EACH = (
     LinkState(PORT),
     PacketDrop(WIRE, "railbreak_x", "udp dport 4791", 5_000, 3),
+    PacketRule(
+        WIRE,
+        "railbreak_y",
+        Rule.parse({"select": {"source": "10.0.0.0/8", "opcode": ["nak", 6]}, "when": "psn=5,7"}),
+    ),
     ProcessSignal(Place("host1", process="rank0"), "KILL"),
     BgpNeighbour(Place("leaf1"), "eth1"),
     NodePower(Place("spine1"), "pause"),

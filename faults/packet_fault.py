@@ -1,0 +1,68 @@
+"""A rule on the packets of a link: which ones, when, and what becomes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chaos.change import Change, PacketRule, Place, aimed, table_name
+from chaos.fabric import Fabric
+from chaos.packets import Rule, Schedule, Selector
+from chaos.packets.action import DROP, Action
+from chaos.packets.schedule import ALWAYS
+from chaos.packets.selector import EVERYTHING
+from chaos.registry import fault
+
+
+@fault("packet_fault")
+@dataclass(frozen=True, slots=True)
+class PacketFault:
+    """Drop or rewrite chosen packets that an end of a link sends, exactly and repeatably.
+
+    The packets that `select` means are counted; `when` says on which of them it acts, and the same
+    seed means the same ordinals. `docs/packets.md` is the language. The counters `seen`, `hit` and
+    `passed` of a direction always add up: seen = hit + passed.
+
+    Reach: what the kernel carries over the link. RoCEv2 of a NIC with hardware offload bypasses the
+    kernel of its host and meets no rule there, but does on a software switch. Where a sender uses
+    segmentation offload one packet here is up to 64 kB of the stream. Under two VLAN tags nothing
+    is recognised as IP. A later fragment has no ports. Rewriting asks for IP, so other frames are
+    not seen then. With several CPUs receiving, ordinals follow the order in which they count.
+
+    Needs: nftables with family netdev, CAP_NET_ADMIN.
+
+    Args:
+        link: One link: id, node pair, or `in-use …` for one that the measured traffic crosses.
+        end: Whose packets are meant: `both`, a node at the link, or `near`/`far`.
+        select: Which packets: `family`, `source`, `destination`, `protocol`, `sport`, `dport`,
+            `dscp`, `ecn`; RoCEv2: `roce`, `opcode`, `dest_qp`, `psn`, `ack_request`, `syndrome`.
+        when: On which of them: `all`, `first`, `after`, `every` and `offset`, `random` and `seed`,
+            `psn` (once), `enter`, `leave`, `bad`, `good` and `seed` (bursts).
+        then: `drop`, `ce` (mark congestion), `bleach` (take ECN away), `dscp` with a code point.
+
+    Examples:
+        >>> from chaos.fabric import Link, Node, Port
+        >>> cable = Link(Port("leaf1", "eth1"), Port("spine1", "eth1"))
+        >>> fabric = Fabric("f", {"leaf1": Node("leaf1"), "spine1": Node("spine1")}, (cable,))
+        >>> naks = Selector.parse({"opcode": "nak"})
+        >>> lost = PacketFault("leaf1--spine1", "leaf1", naks, Schedule.parse({"first": 3}))
+        >>> lost.changes(fabric)[0].describe()
+        'leaf1:eth1~wire: drop on first=3 of opcode=nak at ingress'
+    """
+
+    link: str
+    end: str = "both"
+    select: Selector = EVERYTHING
+    when: Schedule = ALWAYS
+    then: Action = DROP
+
+    def __post_init__(self) -> None:
+        Rule(self.select, self.when, self.then).nft("t", "i")  # refuses what cannot be compiled
+
+    def changes(self, fabric: Fabric) -> tuple[Change, ...]:
+        """One rule per direction; what is drawn is drawn anew for each."""
+        _, ends = aimed(fabric, self.link, self.end)
+        rule = Rule(self.select, self.when, self.then)
+        return tuple(
+            PacketRule(place, table_name("packet_fault", place, str(rule)), rule.towards(at))
+            for at, place in enumerate(Place.at(port, "wire") for port in ends)
+        )
