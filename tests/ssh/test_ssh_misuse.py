@@ -165,6 +165,21 @@ def test_an_interpreter_of_the_inventory_that_is_not_there_is_passed_over(machin
     assert left == ""
 
 
+def test_becoming_root_by_su_keeps_every_word(machines):
+    """The command goes through two shells there, and is quoted once for each."""
+    word = "$HOME; 'a b'\n*"
+
+    async def work():
+        async with Connections([machines.target("h1", become="su")]) as connections:
+            assert await connections.open() == {}
+            done = await connections["h1"].run(("printf", "%s", word), stdin=b"")
+            machine = await Machine.prepare(connections["h1"])
+            return done.stdout.decode(), machine.facts["root"], await machine.leave()
+
+    assert machines.control(work) == (word, True, "")
+    assert machines["h1"].left() == []
+
+
 def adopt(machines, hosts, table):
     async def work():
         driver = await SshDriver.adopt(str(hosts), links=[str(table)])
