@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import chaos
-from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, Place, Where
+from chaos.change import (
+    BgpNeighbour,
+    Change,
+    LinkState,
+    NodePower,
+    PacketDrop,
+    PacketRule,
+    Place,
+    Where,
+)
 from chaos.driver import Done
 from chaos.drivers.containerlab import cabling, deploy, frrlog
 from chaos.drivers.containerlab.binary import Binary
@@ -71,7 +80,9 @@ class LabReach(LocalReach):
                 "ends stay up; use mode: admin with end: both, or deploy the lab with railbreak up "
                 "(Containerlab 0.78 or newer), which stitches its links"
             )
-        if isinstance(change, PacketDrop) and far.node not in deploy.containers_of(fabric):
+        if isinstance(change, PacketDrop | PacketRule) and far.node not in deploy.containers_of(
+            fabric
+        ):
             return (
                 f"what {place.node} sends over {link.id} arrives at {far.node or 'nobody'}, which "
                 "is no container, so it cannot be dropped there; name the other end"
@@ -135,7 +146,7 @@ class LabReach(LocalReach):
         if reason := self.refusal(change, self.fabric):
             raise CapabilityError(reason)
         place = change.place
-        if isinstance(change, PacketDrop) and place.side == "wire":
+        if isinstance(change, PacketDrop | PacketRule) and place.side == "wire":
             port = Port(place.node, place.port)
             return self.resolve(Place.at(self.fabric.link_at(port).other(port)))
         if isinstance(change, BgpNeighbour):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chaos import nos
-from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, Place
+from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, PacketRule, Place
 from chaos.drivers.ssh.target import Target
 from chaos.errors import RailbreakError, SpecError
 from chaos.fabric import Fabric, Port
@@ -89,7 +89,7 @@ def rdma_of(fabric: Fabric, port: Port) -> tuple[str, ...]:
     return tuple(found.get(port.name, ()))
 
 
-def opposite(change: LinkState | PacketDrop, fabric: Fabric) -> Change:
+def opposite(change: LinkState | PacketDrop | PacketRule, fabric: Fabric) -> Change:
     """The same for a change at the wire's side, made at the other end of the cable."""
     here = Port(change.place.node, change.place.port)
     return replace(change, place=Place.at(fabric.link_at(here).other(here)))
@@ -111,7 +111,7 @@ def moved(changes: Sequence[Change], fabric: Fabric) -> Moved:
     notes: list[str] = []
     for change in changes:
         real = change
-        if isinstance(change, LinkState | PacketDrop) and change.place.side == "wire":
+        if isinstance(change, LinkState | PacketDrop | PacketRule) and change.place.side == "wire":
             real = opposite(change, fabric)
             if isinstance(change, LinkState):
                 real = LinkState(_one_end(change.place, dark, fabric) or real.place)
@@ -141,7 +141,7 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
             "power (a PDU or BMC has); node_down cuts it off, rank_stop and rank_kill stop or end "
             "its processes"
         )
-    if isinstance(change, LinkState | PacketDrop) and place.side == "wire":
+    if isinstance(change, LinkState | PacketDrop | PacketRule) and place.side == "wire":
         here = Port(place.node, place.port)
         link = fabric.link_at(here)
         if len(link.ports) < 2:
@@ -161,16 +161,19 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
             return f"{place.node}: {error}"
     if isinstance(change, BgpNeighbour) and fabric.node(place.node).role == "host":
         return f"{place.node} is a host and runs no routing daemon; name a router"
-    if isinstance(change, PacketDrop):
+    if isinstance(change, PacketDrop | PacketRule):
         return _bypassed(change, fabric)
     return ""
 
 
-def _bypassed(change: PacketDrop, fabric: Fabric) -> str:
+def _bypassed(change: PacketDrop | PacketRule, fabric: Fabric) -> str:
     """The refusal of a drop that the traffic it is meant for never meets."""
     port = Port(change.place.node, change.place.port)
     devices = rdma_of(fabric, port)
-    kernel_only = "tcp" in change.match or "icmp" in change.match
+    if isinstance(change, PacketRule):
+        kernel_only = change.rule.select.protocol == "tcp"
+    else:
+        kernel_only = "tcp" in change.match or "icmp" in change.match
     if not devices or kernel_only:
         return ""
     return (
