@@ -143,12 +143,16 @@ class Driver(Protocol):
 
     `processes` holds what faults can aim at beside ports, by `node/process`; observers fill it.
 
+    `elsewhere` says that programs run on other machines, so that what this one lacks for them does
+    not matter.
+
     `fidelity` labels every figure measured through it (`namespace`, `soft-RoCE VM`, `container`,
     `hardware`); figures of different labels are never compared.
     """
 
     name: ClassVar[str]
     fidelity: ClassVar[str]
+    elsewhere: ClassVar[bool]
     fabric: Fabric
     instance: str
     processes: dict[str, Where]

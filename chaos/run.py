@@ -129,7 +129,7 @@ async def _run(
         be_able(experiment, driver.fabric, type(driver))
         budget.be_within(experiment, driver.fabric, driver.fidelity)
         await asyncio.to_thread(be_free, experiment, driver)
-        for probe in experiment.probes.values():
+        for probe in experiment.probes.values() if not driver.elsewhere else ():
             getattr(probe, "available", lambda: None)()
         await be_sound(driver)
         be_observable(experiment, driver)

@@ -35,6 +35,7 @@ class LocalReach:
     """
 
     name: ClassVar[str]
+    elsewhere: ClassVar[bool] = False
     fabric: Fabric
     processes: dict[str, Where]
     _addresses: dict[str, str] | None = None

@@ -134,6 +134,21 @@ def test_programs_that_have_only_just_become_ready_can_be_read(probe):
 
 
 @every_probe
+def test_what_a_driver_adds_about_other_machines_is_borne(probe):
+    """How well a clock is known, and trouble, come among the records, without a number."""
+    programs = probe.programs(FABRIC, ADDRESSES)
+    ready = {p.name: [{"ev": "ready", "t": 5}] for p in programs}
+    clock = {"ev": "clock", "t": 6, "node": "h1", "error_ns": 70_000}
+    trouble = {"ev": "trouble", "t": 7, "node": "h1", "msg": "h1: gone", "lost": True}
+    if type(probe).name == "collective":  # its coordinator passes them on as its own
+        clock, trouble = clock | {"rank": -1}, trouble | {"rank": -1}
+    more = {name: [*records, clock, trouble] for name, records in ready.items()}
+    plain, told = probe.read(ready), probe.read(more)
+    assert told.trouble == plain.trouble
+    assert [e for e in told.events if e.detector] == []
+
+
+@every_probe
 def test_its_schema_ends_in_units_and_says_what_each_measure_is(probe):
     assert probe.schema
     for name, words in probe.schema.items():

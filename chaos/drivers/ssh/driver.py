@@ -54,6 +54,7 @@ class SshDriver:
 
     name: ClassVar[str] = "ssh"
     fidelity: ClassVar[str] = "hardware"
+    elsewhere: ClassVar[bool] = True
 
     def __init__(self, folder: Path, known: State, fleet: Fleet | None = None) -> None:
         self._folder, self._state = folder, known
