@@ -4,6 +4,10 @@ Three chains: `ingress` finds the packets (one rule per alternative, since nftab
 `choose` counts them as `seen` and lets the schedule's counters choose, `act` counts them as `hit`
 and acts. What was not chosen is counted as `passed`, so `seen = hit + passed` can be checked.
 Offsets are from the UDP header: BTH begins after its 8 bytes.
+
+Kernels read one, two and four bytes at a transport offset by a short way that takes the data of a
+later IP fragment for a header (seen on 6.18); three bytes take the way that looks. So every rule
+that reads there also asks for three bytes, of any value.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from chaos.packets.schedule import Gate, Psn, Schedule
 from chaos.packets.selector import ANY, Network, Selector, aeth_at, numbers
 
 _UDP_BITS = 64
+_NO_LATER_FRAGMENT = "@th,0,24 >= 0"
 _OPCODE, _DEST_QP, _ACK_REQUEST, _PSN = "@th,64,8", "@th,104,24", "@th,128,1", "@th,136,24"
 
 
@@ -109,6 +114,8 @@ def _transport(select: Selector) -> str:
         return ""
     protocol = select.protocol or "udp"
     parts = [f"meta l4proto {protocol}"]
+    if select.sport or select.dport or select.is_roce:
+        parts.append(_NO_LATER_FRAGMENT)
     if select.sport:
         parts.append(f"{protocol} sport {select.sport.nft()}")
     if select.is_roce:

@@ -1,8 +1,9 @@
 """A frame as the kernel's packet filter sees it at ingress, and whether a selector means it.
 
 This follows the kernel, not a protocol: one VLAN tag is taken off before the hook; the transport
-header lies behind IPv6 extension headers; what a filter would read beyond the end of the frame, or
-in a later fragment, is not there, and so no selector that looks at it matches.
+header lies behind IPv6 extension headers, but not behind an authentication header; what a filter
+would read beyond the end of the frame, or in a later fragment, is not there, and so no selector
+that looks at it matches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from chaos.packets.words import ANSWERS
 
 _FAMILIES = {0x0800: 4, 0x86DD: 6}
 _TAGS = (0x8100, 0x88A8)
-_HOPS, _ROUTING, _FRAGMENT, _AUTH, _OPTIONS = 0, 43, 44, 51, 60
+_HOPS, _ROUTING, _FRAGMENT, _OPTIONS = 0, 43, 44, 60
 _UDP, _TCP = 17, 6
 
 
@@ -68,7 +69,7 @@ def _ipv6(data: bytes) -> tuple[int, int] | None:
     if len(data) < 40 or data[0] >> 4 != 6 or int.from_bytes(data[4:6]) + 40 > len(data):
         return None
     following, at = data[6], 40
-    while following in (_HOPS, _ROUTING, _FRAGMENT, _AUTH, _OPTIONS):
+    while following in (_HOPS, _ROUTING, _FRAGMENT, _OPTIONS):
         if at + 2 > len(data):
             return None
         inner, words = data[at], data[at + 1]
@@ -79,8 +80,6 @@ def _ipv6(data: bytes) -> tuple[int, int] | None:
             size = 8
             if int.from_bytes(data[at + 2 : at + 4]) & ~7:
                 return inner, -1
-        elif following == _AUTH:
-            size = (words + 2) * 4
         following, at = inner, at + size
     return following, at
 

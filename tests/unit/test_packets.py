@@ -1,0 +1,381 @@
+"""The packet language on paper: what is read, what is refused, what is pure, what is compiled."""
+
+import json
+import random
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from chaos import fields
+from chaos.change import PacketDrop, PacketRule, Place, from_json, to_json
+from chaos.drivers.ssh.places import moved
+from chaos.errors import SpecError
+from chaos.fabric import Fabric, Link, Node, Port
+from chaos.packets import (
+    Action,
+    After,
+    All,
+    Bursts,
+    Chance,
+    Every,
+    First,
+    Numbers,
+    Psn,
+    Rule,
+    Schedule,
+    Selector,
+    select,
+)
+from chaos.packets.nft import lines
+from chaos.packets.schedule import KINDS, MOST
+from chaos.registry import FAULTS, build, load
+from chaos.units import Percent
+
+WIRE = Place("h1", "eth1", "wire")
+FABRIC = Fabric(
+    "f",
+    {"h1": Node("h1"), "h2": Node("h2")},
+    (Link(Port("h1", "eth1"), Port("h2", "eth1")),),
+)
+
+SELECTS = [
+    "everything",
+    "family=4 source=10.0.0.0/8,192.0.2.1/32 protocol=tcp dport=179",
+    "source=10.0.0.1/32,2001:db8::/32 dscp=26,46 ecn=1-2",
+    "sport=49152-50000 roce=true",
+    "opcode=first,last,rc_send_only,17 dest_qp=17,20-30 psn=100-200 ack_request=true",
+    "opcode=nak",
+    "ack_request=false syndrome=96-98",
+]
+WHENS = [
+    "all",
+    "first=3",
+    "after=200",
+    "every=100",
+    "every=100 offset=5",
+    "every=7 offset=0",
+    "random=1%",
+    "random=0.1% seed=9",
+    "psn=7",
+    "psn=5,7,9",
+    "enter=1% leave=20%",
+    "enter=1% leave=20% bad=90% good=0.1% seed=4",
+]
+THENS = ["drop", "ce", "bleach", "dscp=26", "dscp=0"]
+
+
+# ---- one language, three forms ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *((Selector, text) for text in SELECTS),
+        *((Schedule, text) for text in WHENS),
+        *((Action, text) for text in THENS),
+    ],
+)
+def test_a_line_a_mapping_and_json_are_the_same(kind, text):
+    made = kind.parse(text)
+
+    assert str(made) == text
+    assert kind.parse(made.plain()) == made
+    assert kind.parse(json.loads(json.dumps(made.plain()))) == made
+    assert kind.parse(yaml.safe_load(yaml.safe_dump(made.plain()))) == made
+    validator = Draft202012Validator(fields.schema(kind))
+    validator.validate(text)
+    validator.validate(made.plain())
+
+
+def test_the_python_form_has_the_same_words():
+    assert select(opcode=["first", "last"], dest_qp=17) == Selector.parse(
+        "opcode=first,last dest_qp=0x11"
+    )
+    for python, text in (
+        (First(3), "first=3"),
+        (After(200), "after=200"),
+        (Every(100, 5), "every=100 offset=5"),
+        (Chance(Percent(1), 3), "random=1% seed=3"),
+        (Psn((5, 7)), "psn=5,7"),
+        (Bursts(Percent(1), Percent(20)), "enter=1% leave=20%"),
+        (All(), "all"),
+    ):
+        assert Schedule.parse(text) == python
+    assert Action.parse("dscp=af31") == Action("dscp", 26)
+
+
+def test_every_kind_of_schedule_is_in_the_table_above():
+    begun = {text.partition("=")[0] for text in WHENS}
+    assert begun == {*KINDS, "all"}
+
+
+def test_names_stand_for_their_numbers():
+    assert select(dscp="ef", ecn="ect") == select(dscp=46, ecn="1-2")
+    assert select(syndrome="rnr_nak").syndrome == Numbers(((32, 63), (160, 191)))
+    assert 0x62 in select(syndrome="remote_access_error").syndrome
+
+
+# ---- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "sentence"),
+    [
+        ({"opcod": "first"}, ".opcod", r"select has no 'opcod'; did you mean opcode\?"),
+        ({"opcode": "frist"}, ".opcode", r"no opcode or class 'frist'; did you mean first"),
+        ({"opcode": 256}, ".opcode", r"0 to 255, got 256"),
+        ({"opcode": []}, ".opcode", r"one at least expected, got an empty list"),
+        ({"opcode": 1.5}, ".opcode", r"name, number or class expected, got 1\.5"),
+        ({"dest_qp": 1 << 24}, ".dest_qp", r"0 to 16777215, got 16777216"),
+        ({"psn": -1}, ".psn", r"a number, 0x11 or a range"),
+        ({"psn": "200-100"}, ".psn", r"a range goes up, got 200-100"),
+        ({"psn": []}, ".psn", r"one number at least"),
+        ({"psn": True}, ".psn", r"a number, 0x11 or a range"),
+        ({"dscp": 64}, ".dscp", r"0 to 63, got 64"),
+        ({"dscp": "af44"}, ".dscp", r"or a name; did you mean"),
+        ({"ecn": 4}, ".ecn", r"0 to 3, got 4"),
+        ({"syndrome": "rnr"}, ".syndrome", r"or a name"),
+        ({"syndrome": 300}, ".syndrome", r"0 to 255, got 300"),
+        ({"sport": 65536}, ".sport", r"0 to 65535, got 65536"),
+        ({"sport": 53}, ".protocol", r"ports are udp's or tcp's; give protocol"),
+        ({"protocol": "sctp"}, ".protocol", r"udp or tcp expected, got 'sctp'"),
+        ({"protocol": "tcp", "roce": True}, ".protocol", r"RoCEv2 is in udp, got tcp"),
+        ({"dport": 53, "opcode": "ack"}, ".dport", r"RoCEv2 goes to port 4791, got 53"),
+        ({"family": 5}, ".family", r"4 or 6 expected, got 5"),
+        ({"family": 6, "source": "10.0.0.1"}, ".family", r"addresses of two families"),
+        (
+            {"source": "10.0.0.1", "destination": "2001:db8::1"},
+            ".family",
+            r"addresses of two families",
+        ),
+        ({"source": "10.0.0.300"}, ".source", r"an address or a prefix such as 10\.0\.0\.0/24"),
+        ({"source": "10.0.0.1/24"}, ".source", r"has host bits set"),
+        ({"source": 5}, ".source", r"an address or a prefix"),
+        ({"ack_request": "perhaps"}, ".ack_request", r"true or false expected, got 'perhaps'"),
+        ({"opcode": "send", "syndrome": "nak"}, ".syndrome", r"none of send has an AETH"),
+        ({"opcode": "ack", "syndrome": "nak"}, ".syndrome", r"none of ack has an AETH"),
+        ({"extension_header": "routing"}, ".extension_header", r"has no base from which to read"),
+        ({"icrc": "bad"}, ".icrc", r"computes no CRC.* worker on an NFQUEUE"),
+        ({"retransmission": True}, ".retransmission", r"does not remember.* when: \{psn: N\}"),
+        ({"payload": "ff"}, ".payload", r"fixed offsets only"),
+        ({"fragment": True}, ".fragment", r"never fragmented"),
+        ("opcode", None, r"word=value expected, such as opcode=first dest_qp=17, got 'opcode'"),
+        ("psn=1 psn=2", ".psn", r"psn is given twice"),
+        (7, None, r"words expected, such as opcode=first"),
+    ],
+)
+def test_a_selector_that_means_nothing_is_refused(words, field, sentence):
+    with pytest.raises(SpecError, match=sentence) as refused:
+        Selector.parse(words)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "sentence"),
+    [
+        ({}, None, r"when needs one of all, first"),
+        ("fist=3", ".fist", r"when has no 'fist'; did you mean first\?"),
+        ({"first": 0}, ".first", r"1 to 4294967294 expected, got 0"),
+        ({"first": "many"}, ".first", r"1 to 4294967294 expected, got 'many'"),
+        ({"first": MOST}, ".first", r"1 to 4294967294 expected"),
+        ({"after": True}, ".after", r"1 to 4294967294 expected, got True"),
+        ({"every": 0}, ".every", r"1 to 4294967295 expected, got 0"),
+        ({"every": 5, "offset": -1}, ".offset", r"0 to 4294967294 expected, got -1"),
+        ({"every": 5, "seed": 1}, ".seed", r"when every has no 'seed'"),
+        ({"first": 5, "after": 3}, ".after", r"first and after cannot both be"),
+        ({"random": "0 %"}, ".random", r"0\.0001 % to 100 % expected, got 0 %"),
+        ({"random": "101 %"}, ".random", r"0 to 100 %, got 101 %"),
+        ({"random": "0.5001 %"}, ".random", r"above 0\.5 % a multiple of 0\.01 % expected"),
+        ({"random": "1 %", "seed": -1}, ".seed", r"0 to \d+ expected, got -1"),
+        ({"random": "1 %", "seed": "x"}, ".seed", r"0 to \d+ expected, got 'x'"),
+        ({"psn": 1 << 24}, ".psn", r"0 to 16777215, got 16777216"),
+        ({"psn": "0-100"}, ".psn", r"1 to 64 sequence numbers expected, got 0-100"),
+        ({"enter": "1 %"}, ".leave", r"bursts need leave: the chance to end"),
+        ({"enter": "0 %", "leave": "1 %"}, ".enter", r"0\.0001 % to 100 % expected, got 0 %"),
+        ({"enter": "1 %", "leave": "1 %", "bad": "0 %"}, ".bad", r"above that of the good state"),
+        ({"enter": "x", "leave": "1 %"}, ".enter", r"a share expected"),
+        ([3], None, r"words expected, such as all, or first=3"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(words, field, sentence):
+    with pytest.raises(SpecError, match=sentence) as refused:
+        Schedule.parse(words)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "sentence"),
+    [
+        ("dorp", ".dorp", r"then has no 'dorp'; did you mean drop\?"),
+        ("delay", ".delay", r"cannot hold a packet back; that takes netem .*; not there yet"),
+        ({"delay": "1 ms"}, ".delay", r"there are drop, ce, bleach, dscp"),
+        ("reorder", ".reorder", r"worker on an NFQUEUE"),
+        ("duplicate", ".duplicate", r"the egress hook"),
+        ({"rate": "1 Gbit"}, ".rate", r"a shaping queue"),
+        ("corrupt", ".corrupt", r"computes no ICRC"),
+        ({"dscp": 64}, ".dscp", r"0 to 63, got 64"),
+        ({"dscp": "1-2"}, ".dscp", r"one code point expected, got 1-2"),
+        ("dscp", ".dscp", r"expected"),
+        ({"drop": 1}, None, r"one of drop, ce, bleach or dscp=N expected"),
+        (3, None, r"words expected, such as drop"),
+    ],
+)
+def test_an_action_that_is_not_there_is_refused(words, field, sentence):
+    with pytest.raises(SpecError, match=sentence) as refused:
+        Action.parse(words)
+    assert refused.value.field == field
+
+
+def test_a_pattern_without_a_burst_is_refused_before_anything_is_done():
+    with pytest.raises(SpecError, match=r"no burst begins within 1000000 packets"):
+        Rule(when=Bursts(Percent(0.0001), Percent(100), seed=2)).nft("railbreak_t", "eth1")
+
+
+@pytest.mark.parametrize("kind", ["delay", "dscp"])
+def test_a_fault_names_the_field_of_a_refusal(kind):
+    load()
+    with pytest.raises(SpecError) as refused:
+        build(FAULTS, "fault", "packet_fault", {"link": "a--b", "then": {kind: 99}})
+    assert refused.value.field == f"then.{kind}"
+
+
+# ---- schedules are pure -------------------------------------------------------------------------
+
+
+def by_gates(schedule, count):
+    """What counters like the kernel's let through; gates are the compiled form."""
+    gates, chosen = schedule.gates(), []
+    counters = [0] * len(gates)
+    for ordinal in range(count):
+        for at, gate in enumerate(gates):
+            value, counters[at] = counters[at] % gate.period, counters[at] + 1
+            if value not in gate.through:
+                break
+        else:
+            chosen.append(ordinal)
+    return tuple(chosen)
+
+
+@pytest.mark.parametrize("text", [one for one in WHENS if not one.startswith("psn")])
+def test_counters_do_what_the_definition_says(text):
+    schedule = Schedule.parse(text)
+    assert by_gates(schedule, 3000) == schedule.ordinals(3000)
+
+
+def test_random_strides_and_offsets_agree_with_their_counters():
+    rng = random.Random(3)
+    for _ in range(200):
+        schedule = Every(rng.randrange(1, 12), rng.choice((None, rng.randrange(40))))
+        assert by_gates(schedule, 150) == schedule.ordinals(150), str(schedule)
+
+
+@pytest.mark.parametrize(
+    ("text", "ordinals"),
+    [
+        ("first=3", (0, 1, 2)),
+        ("after=8", (8, 9)),
+        ("every=4", (3, 7)),
+        ("every=4 offset=0", (0, 4, 8)),
+        ("every=4 offset=5", (5, 9)),
+        ("every=1", tuple(range(10))),
+        ("all", tuple(range(10))),
+    ],
+)
+def test_ordinals_by_hand(text, ordinals):
+    assert Schedule.parse(text).ordinals(10) == ordinals
+
+
+def test_a_sequence_number_is_chosen_once():
+    assert Psn((5, 7, 9)).chosen([5, 6, 7, 5, 7]) == (0, 2)
+    with pytest.raises(SpecError, match=r"depends on the packets"):
+        Psn((5,)).ordinals(3)
+
+
+@pytest.mark.parametrize("kind", ["random=5% seed={}", "enter=2% leave=30% seed={}"])
+def test_a_seed_is_all_that_a_draw_depends_on(kind):
+    runs = [Schedule.parse(kind.format(seed)).ordinals(5000) for seed in (3, 3, 4)]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert Schedule.parse(kind.format(3)).towards(0) != Schedule.parse(kind.format(3)).towards(1)
+
+
+def test_what_is_not_drawn_is_the_same_in_both_directions():
+    for text in ("all", "first=3", "psn=7"):
+        assert Schedule.parse(text).towards(1) == Schedule.parse(text)
+
+
+def test_a_random_share_is_that_of_packet_loss():
+    """One pattern for both faults: same share and seed, same packets."""
+    for share in (0.1, 1, 10, 99.99):
+        drop = PacketDrop(WIRE, "railbreak_x", "", Percent(share).millionths, 7)
+        assert drop.pattern() == Chance(Percent(share), 7).pattern()
+
+
+def test_bursts_last_and_begin_as_their_chances_say():
+    """Over a million packets, two thousand bursts: within four standard deviations of theory."""
+    bursts = Bursts(Percent(0.2), Percent(25), seed=11)
+    lost = bursts.gates()[0].through
+    lengths = [high - low + 1 for low, high in lost.spans]
+
+    assert bursts.period == 1_000_000
+    assert sum(lengths) / len(lengths) == pytest.approx(4, rel=0.08)
+    assert sum(lengths) / bursts.period == pytest.approx(0.002 / (0.002 + 0.25), rel=0.12)
+
+
+@pytest.mark.parametrize(
+    ("text", "period"),
+    [
+        ("enter=0.1% leave=20%", 1_000_000),
+        ("enter=5% leave=50%", 100_000),
+        ("enter=20% leave=50%", 10_000),
+    ],
+)
+def test_frequent_bursts_repeat_sooner_so_that_the_kernel_can_hold_them(text, period):
+    bursts = Schedule.parse(text)
+    assert bursts.period == period
+    assert len(bursts.gates()[0].through.spans) < 6_000
+
+
+# ---- compiling ----------------------------------------------------------------------------------
+
+
+def matches_of(text, then="drop"):
+    return lines(Selector.parse(text), Action.parse(then))
+
+
+def test_a_line_has_no_more_than_it_needs():
+    assert matches_of("everything") == ("",)
+    assert matches_of("everything", "ce") == ("meta protocol ip", "meta protocol ip6")
+    assert matches_of("protocol=udp") == ("meta l4proto udp",)
+    assert matches_of("dest_qp=17") == (
+        "meta l4proto udp @th,0,24 >= 0 udp dport 4791 @th,104,24 17",
+    )
+    assert matches_of("family=6 ecn=ce") == ("meta protocol ip6 ip6 ecn 3",)
+
+
+def test_answers_are_looked_for_where_their_transport_has_them():
+    """Reliable datagrams have four bytes in front of the AETH."""
+    told = " | ".join(matches_of("opcode=nak"))
+    assert "@th,64,8 17 @th,160,8 { 96-127, 224-255 }" in told
+    assert "@th,64,8 81 @th,192,8 { 96-127, 224-255 }" in told
+
+
+def test_the_text_counts_before_and_after_the_choice():
+    text = Rule.parse({"when": "first=3"}).nft("railbreak_t", "eth1")
+    order = ["counter name hit", "drop", "counter name seen", "numgen", "counter name passed"]
+    assert [text.index(one) for one in order] == sorted(text.index(one) for one in order)
+
+
+def test_a_rule_survives_a_journal_as_json():
+    for number, select_text in enumerate(SELECTS):
+        words = {"select": select_text, "when": WHENS[number], "then": THENS[number % 5]}
+        change = PacketRule(WIRE, "railbreak_t", Rule.parse(words))
+        assert from_json(json.loads(json.dumps(to_json(change)))) == change
+
+
+def test_over_ssh_it_is_made_where_the_packets_arrive():
+    load()
+    fault = build(FAULTS, "fault", "packet_fault", {"link": "h1--h2", "end": "h1"})
+    (change,) = moved(fault.changes(FABRIC), FABRIC).changes
+    assert (change.kind, change.place) == ("packet_rule", Place("h2", "eth1"))
