@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from chaos.change import Place, ProcessSignal
 from chaos.drivers.ssh import SshDriver
 from chaos.errors import BlockedError, CapabilityError, FabricError
 from chaos.observe import Observer
-from chaos.registry import Program
+from chaos.registry import InForce, Program
 from chaos.timeline import Moment, Windows, now_ns
-from chaos.units import Pps, Size
+from chaos.units import Duration, Pps, Size
 from probes.collective import Collective
 from probes.flow import Flow
 from probes.kernel_events import KernelEvents
@@ -251,6 +252,29 @@ def test_a_router_without_a_log_is_named_with_the_cure(three, home):
     on(three, work)
 
 
+async def stopped(driver, home, place, box, where):
+    """Stop a rank by the driver for three seconds; it is stopped on its host, and goes on after."""
+
+    def state():
+        return box.run("ps", "-o", "stat=", "-p", str(where.pid)).strip()
+
+    hands = await driver.arm(
+        [ProcessSignal(place)],
+        journal=driver.folder / "journal.jsonl",
+        max_life=Duration.parse("20s"),
+        log_dir=home / "logs",
+    )
+    try:
+        await hands.start(now_ns() + driver.lead_ns, [InForce(0, 3 * 10**9)])
+        await asyncio.sleep(1.5)
+        assert state().startswith("T")
+        await hands.wait()
+        await hands.heal()
+        assert not state().startswith("T")
+    finally:
+        await hands.close()
+
+
 @needs_torch
 @pytest.mark.job
 def test_a_job_runs_across_machines_and_feels_its_ranks(three, home):
@@ -264,9 +288,7 @@ def test_a_job_runs_across_machines_and_feels_its_ranks(three, home):
             assert where.host == "h2"
             said = three["h2"].run("ps", "-o", "args=", "-p", str(where.pid))
             assert "collective_launch" in said
-            three["h2"].run("kill", "-STOP", str(where.pid))
-            await asyncio.sleep(3.0)
-            three["h2"].run("kill", "-CONT", str(where.pid))
+            await stopped(driver, home, Place("h2", process="rank1"), three["h2"], where)
             await asyncio.sleep(2.0)
 
         return (await observed(driver, {"job": job}, during))["job"]
@@ -359,6 +381,8 @@ def test_a_killed_controller_leaves_nothing_running(three, home, what):
         assert process.stdout.readline() == b"running\n"
         running = [box.run("ps", "-eo", "args=").count("railbreak") for box in three.boxes.values()]
         assert min(running) > 1
+        if what == "job":  # a rank that is stopped goes, too
+            three["h2"].run("sh", "-c", "kill -STOP $(pgrep -f [c]ollective_launch | tail -n 1)")
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
