@@ -18,7 +18,7 @@ from benchmarks.link_down import timed
 from benchmarks.reading import Contender, Outcome, Result
 from chaos import topology
 from chaos.change import LinkState, Place, Where
-from chaos.drivers import named
+from chaos.drivers.containerlab import ContainerlabDriver
 from chaos.errors import CapabilityError
 from chaos.native import build
 
@@ -34,13 +34,13 @@ def run(quick: bool, tell: Callable[[str], None]) -> Outcome:
 async def _run(rounds: int, tell: Callable[[str], None]) -> Outcome:
     fabric = topology.load("pair")
     try:
-        driver = await named("containerlab").up(fabric, instance=f"rbbench{os.getpid()}")
+        driver = await ContainerlabDriver.up(fabric, instance=f"rbbench{os.getpid()}")
     except CapabilityError as error:
         return Outcome("lab_link", (), (str(error),))
     try:
         await driver.wait_ready()
         tell(f"link down and up in a container, {rounds} rounds")
-        where = driver.locate(_CHANGE)  # type: ignore[attr-defined]
+        where = driver.locate(_CHANGE)
         return _measured(where, f"clab-{driver.instance}-router1", rounds)
     finally:
         await driver.down()

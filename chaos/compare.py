@@ -125,11 +125,18 @@ def apart(one: Measure | None, other: Measure | None) -> bool:
         >>> apart(Measure("x", 2, 1, 3), Measure("x", None))
         False
     """
-    if one is None or other is None or None in (one.value, other.value):
+    first, second = _interval(one), _interval(other)
+    if first is None or second is None:
         return False
-    low = [m.value if m.low is None else m.low for m in (one, other)]
-    high = [m.value if m.high is None else m.high for m in (one, other)]
-    return bool(low[0] > high[1] or low[1] > high[0])  # type: ignore[operator]
+    return first[0] > second[1] or second[0] > first[1]
+
+
+def _interval(measure: Measure | None) -> tuple[float, float] | None:
+    """From lowest to highest; None where there is no value."""
+    if measure is None or measure.value is None:
+        return None
+    low = measure.value if measure.low is None else measure.low
+    return low, measure.value if measure.high is None else measure.high
 
 
 def cell(measure: Measure | None) -> str:

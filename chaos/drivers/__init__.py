@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import cast
 
 from chaos import topology
 from chaos.driver import Driver, Making
@@ -31,8 +31,7 @@ def named(name: str) -> type[Making]:
     known = {entry.name: entry for entry in entry_points(group="railbreak.drivers")}
     if name not in known:
         raise SpecError(f"no driver {name!r}; {near(name, known)}", field="--driver")
-    found: Any = known[name].load()
-    return found  # type: ignore[no-any-return]
+    return cast(type[Making], known[name].load())
 
 
 def names() -> tuple[str, ...]:

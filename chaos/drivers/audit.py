@@ -11,6 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chaos import netlink as nl
@@ -57,7 +58,7 @@ async def _routes(reach: Reach, name: str) -> tuple[list[str], int]:
         rib = rib_legs(answer)
         kernel = {
             prefix: sorted(names.get(leg.ifindex, str(leg.ifindex)) for leg in legs)
-            for prefix, legs in inside(path, lambda version=version: read_fib(version)).items()  # type: ignore[misc]
+            for prefix, legs in inside(path, partial(read_fib, version)).items()
         }
         count += len(rib)
         findings += differences(name, rib, kernel)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from chaos import load, snapshot
 from chaos.change import Change, Place, Where
+from chaos.driver import Done
 from chaos.drivers.fib import read_addresses
 from chaos.drivers.ready import Plugged
 from chaos.errors import CapabilityError
@@ -26,7 +29,7 @@ from chaos.snapshot import Snapshot
 from chaos.units import Duration
 
 
-class LocalReach:
+class LocalReach(ABC):
     """Base of a driver whose `namespaces()` are on this machine.
 
     Attributes:
@@ -40,13 +43,23 @@ class LocalReach:
     processes: dict[str, Where]
     _addresses: dict[str, str] | None = None
 
+    @abstractmethod
     def namespaces(self) -> Mapping[str, str]:
         """Path of the network namespace per node."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resolve(self, place: Place) -> Where:
         """Where a place is now."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def ends_of(self, node: str) -> Sequence[Plugged]:
+        """Ends of links at `node`, in the order of the links."""
+
+    @abstractmethod
+    async def exec(
+        self, node: str, argv: Sequence[str], *, stdin: bytes = b"", deadline_s: float = 60.0
+    ) -> Done:
+        """Run a command in a node, never through a shell."""
 
     @classmethod
     def refusal(cls, change: Change, fabric: Fabric) -> str:
@@ -80,9 +93,16 @@ class LocalReach:
         """The way to a process that a program announced."""
         return Where(pid=pid, started=started)
 
-    def ends_of(self, node: str) -> Sequence[Plugged]:
-        """Ends of links at `node`, in the order of the links."""
-        raise NotImplementedError
+    async def vtysh(self, node: str, *commands: str) -> list[Any]:
+        """What FRR in a node answers to `show … json` commands, up to the first that it refuses."""
+        words = [word for command in commands for word in ("-c", command)]
+        done = await self.exec(node, ("vtysh", *words))
+        rest, answers = done.stdout.decode(errors="replace").lstrip(), []
+        while rest.startswith(("{", "[")):
+            answer, end = json.JSONDecoder().raw_decode(rest)
+            answers.append(answer)
+            rest = rest[end:].lstrip()
+        return answers
 
     def addresses(self) -> Mapping[str, str]:
         """The first IPv4 (else IPv6) address on a host's links, in their order, per host.

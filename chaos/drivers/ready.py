@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from chaos.driver import Audit
@@ -239,7 +240,7 @@ def _fibs(
     fibs: dict[str, dict[Network, frozenset[Leg]]] = {name: {} for name in routers}
     for name in routers:
         for version in versions:
-            fibs[name] |= inside(paths[name], lambda version=version: read_fib(version))  # type: ignore[misc]
+            fibs[name] |= inside(paths[name], partial(read_fib, version))
     return fibs
 
 

@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ def sow_seeds(fabric: Fabric, namespaces: Mapping[str, str]) -> None:
             continue
         seed = str(seed_of(fabric.name, node))
         with contextlib.suppress(OSError, FabricError):
-            inside(path, lambda seed=seed: Path("/proc/sys", _SEED).write_text(seed))  # type: ignore[misc]
+            inside(path, partial(Path("/proc/sys", _SEED).write_text, seed))
 
 
 def ways_out(fabric: Fabric, namespaces: Mapping[str, str]) -> list[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import chaos
 from chaos.change import (
@@ -205,17 +204,6 @@ class LabReach(LocalReach):
         if not argv:
             raise SpecError(f"{node}: no command to run")
         return await self._nodes.exec(node, argv, stdin, deadline_s)
-
-    async def vtysh(self, node: str, *commands: str) -> list[Any]:
-        """What FRR in a node answers to `show … json` commands, up to the first that it refuses."""
-        words = [word for command in commands for word in ("-c", command)]
-        done = await self.exec(node, ("vtysh", *words))
-        rest, answers = done.stdout.decode(errors="replace").lstrip(), []
-        while rest.startswith(("{", "[")):
-            answer, end = json.JSONDecoder().raw_decode(rest)
-            answers.append(answer)
-            rest = rest[end:].lstrip()
-        return answers
 
     async def daemons(self, node: str) -> Collection[str]:
         """Names of FRR's daemons that run in a router."""

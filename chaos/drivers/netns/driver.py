@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from chaos.change import BgpNeighbour, Change, NodePower, Place, Where
 from chaos.driver import Audit, Capability, Done, unsupported
@@ -255,17 +255,6 @@ class NetnsDriver(LocalReach):
         if not self._state.keeper.alive:
             raise FabricError(f"fabric {self.instance!r} is down")
         return await Command(entry_of(self._state, node), argv, env, stdin).run(deadline_s)
-
-    async def vtysh(self, node: str, *commands: str) -> list[Any]:
-        """What FRR in a node answers to `show … json` commands, up to the first that it refuses."""
-        words = [word for command in commands for word in ("-c", command)]
-        done = await self.exec(node, ("vtysh", *words))
-        rest, answers = done.stdout.decode(errors="replace").lstrip(), []
-        while rest.startswith(("{", "[")):
-            answer, end = json.JSONDecoder().raw_decode(rest)
-            answers.append(answer)
-            rest = rest[end:].lstrip()
-        return answers
 
     async def spawn(self, program: Program) -> Child:
         """Start a program, in its node's network if it names one; killed with this process.
