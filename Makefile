@@ -25,7 +25,7 @@ demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
 	@.venv/bin/railbreak demo
 
 test: setup lint types ## every check and every test that this machine can run
-	@$(call twice,tests chaos faults probes -m "not (ssh and slow)")
+	@$(call twice,tests chaos faults probes)
 	@$(call twice,suites --trials 1)
 	@.ci/lab
 
@@ -47,7 +47,7 @@ unit: setup ## the tests that need no root: seconds
 netns: setup ## the tests on real namespaces
 	@$(PY) -m pytest tests/netns tests/contract -m netns
 
-ssh: setup ## all tests over real SSH servers, the slow ones too (twenty machines cut off)
+ssh: setup ## the tests over real SSH servers (twenty machines cut off among them)
 	@$(PY) -m pytest tests/ssh
 
 suites: setup ## the promises, with their full number of trials
