@@ -7,6 +7,7 @@ its period, and the residues that it lets through to the next.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
@@ -30,7 +31,7 @@ class Gate:
     through: Numbers
 
 
-class Schedule:
+class Schedule(ABC):
     """When a rule acts. `All`, `First`, `After`, `Every`, `Chance`, `Psn` and `Bursts` are some."""
 
     __slots__ = ()
@@ -41,13 +42,13 @@ class Schedule:
         if cls.word:
             KINDS[cls.word] = cls
 
+    @abstractmethod
     def gates(self) -> tuple[Gate, ...]:
         """How counters do it, first to last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def acts(self) -> Callable[[int], bool]:
         """A function that says whether the packet of an ordinal is acted on."""
-        raise NotImplementedError
 
     def ordinals(self, count: int) -> tuple[int, ...]:
         """Which of the first `count` selected packets are acted on."""
@@ -96,9 +97,9 @@ class Schedule:
         return kind.read(given)
 
     @classmethod
+    @abstractmethod
     def read(cls, given: Mapping[str, Any]) -> Self:
         """From the words of this kind."""
-        raise NotImplementedError
 
     def plain(self) -> Any:
         """As YAML has it."""
@@ -140,6 +141,11 @@ def _text(one: Any) -> str:
 @dataclass(frozen=True, slots=True)
 class All(Schedule):
     """Every selected packet."""
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Self:
+        """It has no words."""
+        return cls()
 
     def gates(self) -> tuple[Gate, ...]:
         """None are needed."""

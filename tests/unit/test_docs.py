@@ -1,13 +1,19 @@
 """What pages, help and shipped promises say is what the code does."""
 
+import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 from chaos.experiment import load
 from chaos.objectives import Bound
 from chaos.observe import LASTING
+from chaos.packets import Action, Schedule, Selector
+from chaos.registry import FAULTS, build
+from chaos.registry import load as load_registry
 from chaos.shipped import experiment_path
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +48,34 @@ def test_a_promise_is_held_to_its_words(name, words, measure, limit):
 
     assert words in experiment.promise
     assert bounds[measure].at_most == limit
+
+
+def test_the_page_on_packets_shows_rules_that_are_read():
+    """The YAML, and every example of the tables; every word of a selector has its row."""
+    page = (ROOT / "docs" / "packets.md").read_text()
+    parts = dict(re.findall(r"## (select|when|then)\n(.*?)(?=\n## )", page, re.S))
+    rows = {
+        part: [[cell.strip(" `") for cell in row.split("|")[1:-1]] for row in rows_of(text)]
+        for part, text in parts.items()
+    }
+    for row in rows["select"]:
+        Selector.parse(row[-1])
+    for row in rows["when"]:
+        Schedule.parse(row[-1])
+    for row in rows["then"]:
+        Action.parse(row[0])
+    named = {word for row in rows["select"] for word in re.split(r"`, `", row[0])}
+    assert named == {item.name for item in fields(Selector)}
+
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    made = yaml.safe_load(example)["fault"]["packet_fault"]
+    load_registry()
+    build(FAULTS, "fault", "packet_fault", made)
+
+
+def rows_of(text):
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    return table[1:]  # without its head
 
 
 @pytest.mark.parametrize("package", ["asyncssh", "paramiko", "scapy"])
