@@ -44,13 +44,22 @@ PermitRootLogin prohibit-password
 MaxStartups 100:30:200
 UseDNS no
 """
+ROOT = Path(__file__).resolve().parents[2]
+#: The checkout stays visible where a file system of the machine's own would hide it.
 _INIT = """
+mkdir -p {folder}/checkout && mount --bind {root} {folder}/checkout || exit 1
+show() {{
+  [ -e {root}/pyproject.toml ] && return
+  mkdir -p {root} && mount --bind {folder}/checkout {root}
+}}
 mount -t tmpfs -o mode=755{run_size} tmpfs /run || exit 1
 mount -t tmpfs -o mode=1777{tmp_size} tmpfs /tmp || exit 1
 mount -t sysfs sysfs /sys 2>/dev/null
 mkdir -p /run/sshd /run/frr
 hostname {name}
+show
 {setup}
+show
 {sshd} -D -E {folder}/log_{name} -f {folder}/config_{name} &
 while :; do sleep 3600 & wait $!; done
 """
@@ -170,6 +179,7 @@ class Machines:
             (self.folder / f"config_{name}").write_text(config)
             init = _INIT.format(
                 folder=self.folder,
+                root=ROOT,
                 name=name,
                 sshd=SSHD,
                 setup=setup,
