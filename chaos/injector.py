@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.change import Argv, Change, Hits, LinkState, Where, from_json
+from chaos.change import Argv, Change, Hits, Where, from_json
 from chaos.deadman import Deadman, disarm
 from chaos.errors import ApplyError, BlockedError, FabricError, RailbreakError
 from chaos.journal import Journal, State
@@ -68,10 +68,7 @@ class Held:
 
 def undoing(change: Change, where: Where, saved: dict[str, Any]) -> tuple[Argv, ...]:
     """The commands that take a change back, from the machine's own namespace."""
-    if isinstance(change, LinkState):
-        undo = change.steps(where, [tuple(one) for one in saved.get("commands", ())]).undo
-    else:
-        undo = change.steps(where).undo
+    undo = change.steps(where, saved).undo
     enter = ("nsenter", f"--net={where.netns}") if where.netns else ()
     return tuple((*enter, *argv) for argv in undo)
 

@@ -13,7 +13,6 @@ from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.packets import Rule
 from chaos.registry import FAULTS, InForce, load
-from chaos.saved import Saved
 from chaos.units import Duration, Hertz, Percent
 from faults.bgp_down import BgpDown
 from faults.link_down import LinkDown
@@ -253,13 +252,9 @@ def by_commands(two_hosts, changes, wheres):
     steps = []
     for change in changes:
         where = wheres[change.place]
-        if isinstance(change, LinkState) and change.place.side == "node":
-            kept = native.build(change, where)
-            saved = Saved.from_json(kept.saved)
-            kept.close()
-            steps.append((where, change.steps(where, saved.commands)))
-        else:
-            steps.append((where, change.steps(where)))
+        kept = native.build(change, where)
+        steps.append((where, change.steps(where, kept.saved)))
+        kept.close()
     for where, step in steps:
         for argv in step.do:
             in_place(two_hosts, where, argv)

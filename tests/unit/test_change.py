@@ -132,7 +132,7 @@ def test_no_carrier_is_not_taken_for_admin_down(looked, in_force):
 
 def test_what_the_kernel_dropped_is_put_back_after_the_link_is_up():
     back = (("ip", "route", "append", "10.9.0.0/16", "dev", "eth1"),)
-    steps = LinkState(PORT).steps(Where(ifname="eth1"), back)
+    steps = LinkState(PORT).steps(Where(ifname="eth1"), {"commands": back})
     assert steps.undo == (("ip", "link", "set", "dev", "eth1", "up"), *back)
 
 

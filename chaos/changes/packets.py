@@ -1,0 +1,136 @@
+"""Packets that an nftables table of ours drops or rewrites where they arrive."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.changes.place import NOTHING_SAVED, Place, Steps, Where
+from chaos.errors import SpecError
+from chaos.packets import Rule
+from chaos.packets.chance import FINE_MILLIONTHS
+
+
+@dataclass(frozen=True, slots=True)
+class PacketDrop:
+    """Drop what arrives at one interface, by an nftables netdev ingress chain of our own.
+
+    Ingress, never egress: an egress drop tells a local sender that it failed, so it is not silent.
+
+    Attributes:
+        place: The interface at whose ingress packets vanish. At the wire's side of a port that is
+            what the node sends; nothing in the node changes.
+        table: Name of the nftables table; ours alone, and unique per change in force.
+        match: nftables expression that selects packets, such as `udp dport 4791`; empty is all.
+        millionths: Share of the selected packets that is dropped, in parts per million: up to
+            5000 any whole number, above that in steps of 100 (0.01 %).
+        seed: Where `millionths` is below a million: seed of the pattern of drops. The n-th
+            selected packet since the change came into force is dropped or not by the seed alone.
+    """
+
+    kind: ClassVar[str] = "packet_drop"
+    own: ClassVar[str] = "table"
+    place: Place
+    table: str
+    match: str = ""
+    millionths: int = 1_000_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _our_table(self.table)
+        if not 0 < self.millionths <= 1_000_000:
+            raise SpecError(f"drop share must be 1 to 1000000 millionths, got {self.millionths}")
+        if self.millionths > FINE_MILLIONTHS and self.millionths % 100:
+            raise SpecError(
+                f"a drop share above {FINE_MILLIONTHS / 1e4:g} % must be a multiple of 0.01 %, "
+                f"got {self.millionths / 1e4:g} %"
+            )
+
+    def pattern(self) -> tuple[int, tuple[int, ...]]:
+        """The period, and the ordinals within it that are dropped; empty when all are.
+
+        Exactly the asked share of every period is lost, at places the seed picks.
+        """
+        if self.millionths == 1_000_000:
+            return 1, ()
+        period = 1_000_000 if self.millionths <= FINE_MILLIONTHS else 10_000
+        lost = self.millionths * period // 1_000_000
+        return period, tuple(sorted(random.Random(self.seed).sample(range(period), lost)))
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        share = "" if self.millionths == 1_000_000 else f"{self.millionths / 1e4:g} % of "
+        return f"{self.place}: drop {share}{self.match or 'everything'} at ingress"
+
+    def ruleset(self, ifname: str) -> str:
+        """nftables text: counter `seen` before the choice, counter `hit` before the drop."""
+        period, lost = self.pattern()
+        chosen = f"numgen inc mod {period} {{ {', '.join(map(str, lost))} }} " if lost else ""
+        match = f"{self.match} " if self.match else ""
+        return "\n".join(
+            (
+                f"table netdev {self.table} {{",
+                "  counter seen { }",
+                "  counter hit { }",
+                "  chain ingress {",
+                f"    type filter hook ingress device {ifname} priority -500; policy accept;",
+                f"    {match}counter name seen",
+                f"    {match}{chosen}counter name hit drop",
+                "  }",
+                "}",
+                "",
+            )
+        )
+
+    def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
+        """The same through the `nft` command."""
+        return _table_steps(self.table, self.ruleset(where.ifname))
+
+
+@dataclass(frozen=True, slots=True)
+class PacketRule:
+    """Act on chosen packets that arrive at one interface, by a table like that of `PacketDrop`.
+
+    Attributes:
+        place: The interface at whose ingress the rule acts; see `PacketDrop`.
+        table: Name of the nftables table; ours alone, and unique per change in force.
+        rule: Which packets, when, then what. Its counters: `seen` = `hit` + `passed`.
+    """
+
+    kind: ClassVar[str] = "packet_rule"
+    own: ClassVar[str] = "table"
+    place: Place
+    table: str
+    rule: Rule
+
+    def __post_init__(self) -> None:
+        _our_table(self.table)
+
+    def describe(self) -> str:
+        """One line for plans and journals."""
+        return f"{self.place}: {self.rule} at ingress"
+
+    def ruleset(self, ifname: str) -> str:
+        """nftables text."""
+        return self.rule.nft(self.table, ifname)
+
+    def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
+        """The same through the `nft` command."""
+        return _table_steps(self.table, self.ruleset(where.ifname))
+
+
+def _our_table(table: str) -> None:
+    if not table.startswith("railbreak_") or not table.isidentifier():
+        raise SpecError(f"table must be an identifier after railbreak_, got {table!r}")
+
+
+def _table_steps(table: str, ruleset: str) -> Steps:
+    return Steps(
+        do=(("nft", ruleset),),
+        undo=(("nft", f"add table netdev {table}; delete table netdev {table}"),),
+        look=("nft", "list", "tables", "netdev"),
+        mark=f"table netdev {table}\n",
+        tally=("nft", "-j", "list", "counters", "table", "netdev", table),
+    )

@@ -1,0 +1,76 @@
+"""`PacketDrop`, `PacketRule`: an nftables table of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos.change import Hits, PacketDrop, PacketRule, Where
+from chaos.errors import ApplyError, BlockedError, FabricError
+from chaos.nft import Compiler, Tables
+
+
+@dataclass(slots=True)
+class Dropped:
+    """`PacketDrop`, `PacketRule`: one transaction adds the table, one message deletes it."""
+
+    change: PacketDrop | PacketRule
+    compiler: Compiler
+    tables: Tables
+    rules: str
+    counted: dict[str, int] = field(default_factory=lambda: {"seen": 0, "hit": 0})
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    lasting: bool = False
+
+    @classmethod
+    def open(
+        cls, change: PacketDrop | PacketRule, where: Where, saved: Mapping[str, Any] | None
+    ) -> Dropped:
+        """Called inside the namespace."""
+        compiler, tables = Compiler(), Tables.open()
+        try:
+            if saved is None and change.table in tables.names():
+                raise BlockedError(
+                    f"{change.place}: nftables table {change.table} is there already: a leftover "
+                    "or another run (railbreak undo takes it back)"
+                )
+        except BaseException:
+            compiler.close()
+            tables.close()
+            raise
+        return cls(change, compiler, tables, change.ruleset(where.ifname))
+
+    def do(self) -> None:
+        """Add the table."""
+        try:
+            self.compiler.run(self.rules)
+        except ApplyError as error:
+            raise ApplyError(f"{self.change.describe()}: {error}") from None
+
+    def undo(self) -> tuple[str, ...]:
+        """Count, then delete the table."""
+        try:
+            self.counted = self._total()
+            self.tables.delete(self.change.table)
+        except (OSError, FabricError) as error:
+            return (f"delete table netdev {self.change.table}: {error}",)
+        return ()
+
+    def in_force(self) -> bool:
+        """Whether the table is there."""
+        return self.change.table in self.tables.names()
+
+    def hits(self) -> Hits:
+        """Packets that the match met, and those it acted on."""
+        total = self._total()
+        return Hits(total["seen"], total["hit"])
+
+    def _total(self) -> dict[str, int]:
+        now = self.tables.counters(self.change.table)
+        return {name: before + now.get(name, 0) for name, before in self.counted.items()}
+
+    def close(self) -> None:
+        """Close socket and handle."""
+        self.compiler.close()
+        self.tables.close()
