@@ -113,6 +113,14 @@ class Traffic(Protocol):
         ...
 
 
+#: Classes of the catalogue, with their titles.
+AREAS = {
+    "link": "Link and optics",
+    "nic": "NIC and host",
+    "packets": "Packets",
+    "switch": "Switch and control plane",
+    "job": "Job",
+}
 FAULTS: dict[str, type[Any]] = {}
 PROBES: dict[str, type[Any]] = {}
 T = TypeVar("T")
@@ -139,14 +147,22 @@ def _register(table: dict[str, type[Any]], what: str, name: str, cls: type[T]) -
     return cls
 
 
-def fault(name: str) -> Callable[[type[T]], type[T]]:
-    """Register a fault: a frozen dataclass with `changes`, *Reach*, *Needs* and an example."""
+def fault(name: str, area: str = "") -> Callable[[type[T]], type[T]]:
+    """Register a fault: a frozen dataclass with `changes`, *Reach*, *Needs* and an example.
+
+    Args:
+        name: As experiments write it.
+        area: Its class in the catalogue, one of `AREAS`; empty for one that fits none.
+    """
+    if area and area not in AREAS:
+        raise SpecError(f"fault {name!r}: area {area!r}; {near(area, AREAS)}")
 
     def decorate(cls: type[T]) -> type[T]:
         if not callable(getattr(cls, "changes", None)):
             raise SpecError(f"fault {name!r}: has no changes(fabric)")
         if not callable(getattr(cls, "schedule", None)):
             cls.schedule = _whole_storm  # type: ignore[attr-defined]
+        cls.area = area  # type: ignore[attr-defined]
         return _register(FAULTS, "fault", name, cls)
 
     return decorate

@@ -10,7 +10,7 @@ from chaos.fabric import Fabric, Port
 from chaos.registry import fault
 
 
-@fault("bgp_down")
+@fault("bgp_down", area="switch")
 @dataclass(frozen=True, slots=True)
 class BgpDown:
     """Shut one BGP session down administratively, as a change gone wrong does.
@@ -26,6 +26,9 @@ class BgpDown:
     Args:
         node: The router that shuts its end.
         neighbor: Address of the neighbour, or the interface of an unnumbered session.
+
+    Try:
+        bgp_down node=leaf1 neighbor=eth1
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

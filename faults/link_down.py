@@ -12,7 +12,7 @@ from chaos.registry import fault
 MODES = ("carrier", "admin", "silent")
 
 
-@fault("link_down")
+@fault("link_down", area="link")
 @dataclass(frozen=True, slots=True)
 class LinkDown:
     """Take one link out of service.
@@ -23,9 +23,10 @@ class LinkDown:
     opposite end loses its carrier, as with a laser that goes dark. *silent*: what the named end
     sends vanishes; neither end's interface shows anything.
 
-    Reach: every packet the kernel sends over that link, in a fabric whose wires can be reached
-    (the embedded one). A one-sided carrier loss also swallows what the other end sends, which
-    keeps its carrier. Traffic of a NIC that bypasses the kernel is not hit.
+    Reach: every packet the kernel sends over that link, where its wire can be reached: the embedded
+    fabric, stitched links of Containerlab (a plain veth pair cannot lose its carrier alone), and
+    machines at the opposite port. A one-sided carrier loss also swallows what the other end sends,
+    which keeps its carrier. Traffic of a NIC that bypasses the kernel is not hit by *silent*.
 
     Needs: CAP_NET_ADMIN; nftables for *silent*.
 
@@ -33,6 +34,11 @@ class LinkDown:
         link: One link: id, node pair, or `in-use …` for one that the measured traffic crosses.
         mode: `carrier`, `admin` or `silent`.
         end: `both`, a node at the link, or `near`/`far` as seen from the traffic's source.
+
+    Try:
+        link_down link=leaf1--spine1
+        link_down link=leaf1--spine1 mode=admin end=leaf1
+        link_down link=leaf1--spine1 mode=silent end=spine1
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

@@ -16,7 +16,7 @@ NO_JITTER = Percent(0)
 FASTEST_HZ = 100  # above it the other end no longer sees every event
 
 
-@fault("link_flap")
+@fault("link_flap", area="link")
 @dataclass(frozen=True, slots=True)
 class LinkFlap:
     """Flap one link: down and up in turns, by times or by a frequency, with seeded jitter.
@@ -39,6 +39,10 @@ class LinkFlap:
         frequency: Turns per second, half down and half up.
         count: Number of turns; 0 is as many as the storm holds.
         jitter: Each time is longer or shorter by up to this share, from the trial's seed.
+
+    Try:
+        link_flap link=leaf1--spine1 frequency=2Hz
+        link_flap link=leaf1--spine1 down=50ms up=200ms count=5
 
     Examples:
         >>> flap = LinkFlap("leaf1--spine1", frequency=Hertz(10), count=2)

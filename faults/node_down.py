@@ -10,7 +10,7 @@ from chaos.fabric import Fabric
 from chaos.registry import fault
 
 
-@fault("node_down")
+@fault("node_down", area="switch")
 @dataclass(frozen=True, slots=True)
 class NodeDown:
     """Take the carrier from every link of one node, at both ends.
@@ -20,10 +20,13 @@ class NodeDown:
     Reach: every packet to, from and through the node. Its processes live on and may talk to each
     other; a job's rank on it hangs, it does not die (`rank_kill` does that).
 
-    Needs: CAP_NET_ADMIN, and a fabric whose wires can be reached (the embedded one).
+    Needs: CAP_NET_ADMIN, and wires that can be reached: see `link_down`.
 
     Args:
         node: Name of the node, or `in-use …` for one that the measured traffic crosses.
+
+    Try:
+        node_down node=spine1
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

@@ -13,7 +13,7 @@ from chaos.registry import fault
 HOW = ("stop", "pause")
 
 
-@fault("node_stop")
+@fault("node_stop", area="switch")
 @dataclass(frozen=True, slots=True)
 class NodeStop:
     """Stop or pause one node by whatever runs it; the undo starts it, or lets it go on.
@@ -31,6 +31,10 @@ class NodeStop:
     Args:
         node: Name of the node, or `in-use …` for one that the measured traffic crosses.
         how: `stop` or `pause`.
+
+    Try:
+        node_stop node=spine1
+        node_stop node=spine1 how=pause
 
     Examples:
         >>> from chaos.fabric import Fabric, Node

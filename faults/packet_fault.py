@@ -13,7 +13,7 @@ from chaos.packets.selector import EVERYTHING
 from chaos.registry import fault
 
 
-@fault("packet_fault")
+@fault("packet_fault", area="packets")
 @dataclass(frozen=True, slots=True)
 class PacketFault:
     """Drop or rewrite chosen packets that an end of a link sends, exactly and repeatably.
@@ -38,6 +38,12 @@ class PacketFault:
         when: On which of them: `all`, `first`, `after`, `every` and `offset`, `random` and `seed`,
             `psn` (once), `enter`, `leave`, `bad`, `good` and `seed` (bursts).
         then: `drop`, `ce` (mark congestion), `bleach` (take ECN away), `dscp` with a code point.
+
+    Try:
+        packet_fault link=leaf1--spine1 end=leaf1 select="opcode=nak" when="first=3"
+        packet_fault link=leaf1--spine1 select="roce=true" when="random=0.1% seed=3"
+        packet_fault link=leaf1--spine1 when="enter=1% leave=20%"
+        packet_fault link=leaf1--spine1 select="ecn=ect" when="every=100" then=ce
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

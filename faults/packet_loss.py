@@ -15,7 +15,7 @@ ROCE = "udp dport 4791"
 _PLAIN = re.compile(r"^[A-Za-z0-9_ .:/@!=<>,&|-]*$")
 
 
-@fault("packet_loss")
+@fault("packet_loss", area="packets")
 @dataclass(frozen=True, slots=True)
 class PacketLoss:
     """Lose a share of the packets that an end of a link sends.
@@ -38,6 +38,10 @@ class PacketLoss:
         roce: Only RoCEv2 (UDP destination port 4791).
         match: Further nftables expression, such as `ip saddr 10.0.0.1`.
         seed: Of the pattern.
+
+    Try:
+        packet_loss link=leaf1--spine1 share=1%
+        packet_loss link=leaf1--spine1 share=100% roce=true end=leaf1
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

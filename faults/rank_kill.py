@@ -10,7 +10,7 @@ from chaos.fabric import Fabric
 from chaos.registry import fault
 
 
-@fault("rank_kill")
+@fault("rank_kill", area="job")
 @dataclass(frozen=True, slots=True)
 class RankKill:
     """Kill one rank's process. Nothing takes that back: the job must restart or go on without it.
@@ -22,6 +22,9 @@ class RankKill:
 
     Args:
         rank: Number of the rank, from 0.
+
+    Try:
+        rank_kill rank=0
 
     Examples:
         >>> RankKill(2).changes(Fabric("f", {}))[0].describe()

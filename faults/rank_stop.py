@@ -10,7 +10,7 @@ from chaos.fabric import Fabric
 from chaos.registry import fault
 
 
-@fault("rank_stop")
+@fault("rank_stop", area="job")
 @dataclass(frozen=True, slots=True)
 class RankStop:
     """Stop one rank's process for the time of the storm: a straggler at its worst.
@@ -22,6 +22,9 @@ class RankStop:
 
     Args:
         rank: Number of the rank, from 0.
+
+    Try:
+        rank_stop rank=0
 
     Examples:
         >>> RankStop(2).changes(Fabric("f", {}))[0].describe()

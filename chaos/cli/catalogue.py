@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import MISSING, fields
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from chaos import catalogue
 from chaos.cli.app import Json, app, out, print_json
 from chaos.errors import SpecError, near
 from chaos.experiment import load
 from chaos.experiment_schema import json_schema
-from chaos.registry import FAULTS, PROBES
+from chaos.registry import AREAS, FAULTS, PROBES
 from chaos.registry import load as load_registry
 from chaos.shipped import experiment_names, experiment_path
 
@@ -21,10 +20,25 @@ Name = Annotated[str, typer.Argument(help="Show this one in full.")]
 
 
 @app.command(rich_help_panel="Look")
-def faults(name: Name = "", json: Json = False) -> None:
-    """List what can be broken; with a NAME: fields, reach, needs, example."""
+def faults(
+    name: Name = "",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page docs/faults.md.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List what can be broken, by class; with a NAME: fields, reach, needs, examples."""
     load_registry()
-    _show("fault", FAULTS, name, json)
+    if markdown:
+        typer.echo(catalogue.markdown(), nl=False)
+    elif name or json:
+        _show("fault", FAULTS, name, json)
+    else:
+        for area, classes in catalogue.by_area().items():
+            listing = {cls.name: catalogue.described(cls) for cls in classes}
+            out.print(_listing(AREAS.get(area, "Of others"), listing))
+            out.print()
+        out.print("railbreak faults NAME shows one in full.", style="dim")
 
 
 @app.command(rich_help_panel="Look")
@@ -66,41 +80,24 @@ def _show(what: str, table: dict[str, type[Any]], name: str, json: bool) -> None
     if name and name not in table:
         raise SpecError(f"no {what} {name!r}; {near(name, table)}")
     chosen = {name: table[name]} if name else dict(sorted(table.items()))
-    described = {key: describe(cls) for key, cls in chosen.items()}
+    described = {key: catalogue.described(cls) for key, cls in chosen.items()}
     if json:
         print_json(described[name] if name else described)
     elif name:
         _one(described[name])
     else:
-        listing = Table(box=None, pad_edge=False)
-        listing.add_column(what, style="bold")
-        listing.add_column("what")
-        listing.add_column("fields", style="dim")
-        for key, said in described.items():
-            listing.add_row(key, said["summary"], ", ".join(f["name"] for f in said["fields"]))
-        out.print(listing)
+        out.print(_listing(what, described))
         out.print(f"\nrailbreak {what}s NAME shows one in full.", style="dim")
 
 
-def describe(cls: type[Any]) -> dict[str, Any]:
-    """A plugin from its own docstring and fields."""
-    doc = inspect.cleandoc(cls.__doc__ or "")
-    return {
-        "name": cls.name,
-        "summary": doc.split("\n", 1)[0],
-        "doc": doc,
-        "fields": [
-            {
-                "name": item.name,
-                "type": str(item.type),
-                "default": None if item.default is MISSING else str(item.default),
-                "required": item.default is MISSING and item.default_factory is MISSING,
-            }
-            for item in fields(cls)
-        ],
-        "measures": dict(getattr(cls, "schema", {})),
-        "detectors": list(getattr(cls, "detectors", ())),
-    }
+def _listing(title: str, described: dict[str, dict[str, Any]]) -> Table:
+    listing = Table(box=None, pad_edge=False)
+    listing.add_column(title, style="bold", min_width=26)
+    listing.add_column("what")
+    listing.add_column("fields", style="dim")
+    for key, said in described.items():
+        listing.add_row(key, said["summary"], ", ".join(f["name"] for f in said["fields"]))
+    return listing
 
 
 def _one(said: dict[str, Any]) -> None:

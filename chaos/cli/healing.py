@@ -21,7 +21,6 @@ from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.fabrics import pick
 from chaos.cli.plans import Limit
 from chaos.cli.runner import drive
-from chaos.cli.words import fields_from
 from chaos.driver import Holder
 from chaos.errors import LeftoverError, SpecError
 from chaos.limits import Limits
@@ -31,6 +30,7 @@ from chaos.registry import load as load_registry
 from chaos.storm import LEAD_NS, place_processes
 from chaos.timeline import now_ns
 from chaos.units import Duration
+from chaos.worded import fields_from
 
 TRAFFIC_WORDS = ("in-use", "near", "far")
 

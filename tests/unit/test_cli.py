@@ -12,12 +12,12 @@ import pytest
 
 from chaos.change import Place, ProcessSignal, Where
 from chaos.cli import main
-from chaos.cli.words import fields_from
 from chaos.errors import SpecError
 from chaos.journal import Journal, open_changes
 from chaos.native import process_state
 from chaos.registry import FAULTS
 from chaos.registry import load as load_registry
+from chaos.worded import fields_from
 
 
 @pytest.fixture

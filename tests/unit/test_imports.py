@@ -15,7 +15,7 @@ WORDS = {
 LAYERS = (
     WORDS,
     {"nos"},
-    {"shipped", "document", "objectives", "topology", "experiment", "experiment_schema",
+    {"shipped", "worded", "document", "objectives", "topology", "experiment", "experiment_schema",
      "experiment_values", "experiment_fit", "limits", "abort"},
     {"inventory"},
     {"aim", "plan", "bisection", "toll", "sight", "radius", "budget"},
@@ -24,7 +24,7 @@ LAYERS = (
      "comparability"},
     {"record", "measures", "judge", "observe", "ground", "expose", "calm", "watch", "storm",
      "trial"},
-    {"run", "report", "compare", "doctor"},
+    {"run", "report", "compare", "doctor", "catalogue"},
     {"cli", "pytest_plugin"},
 )  # fmt: skip
 
