@@ -95,6 +95,10 @@ class Receiver:
         self.at.append(seconds * 1_000_000_000 + nanoseconds - self.offset - self.base)
         self.total += 1
 
+    def overflow(self) -> int:
+        """Packets lost for want of buffer since the start."""
+        return buffer_errors() - self.errors_before
+
     def flush(self) -> None:
         """Print the batch and measure the clocks anew."""
         self.lines.emit(
@@ -105,7 +109,7 @@ class Receiver:
             slots=self.slots,
             at=self.at,
             dropped=dropped(self.sock),
-            buffer_errors=buffer_errors() - self.errors_before,
+            buffer_errors=self.overflow(),
             clock_offset=self.offset,
             clock_error=self.clock_error,
             foreign=self.foreign,

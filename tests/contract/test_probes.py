@@ -18,6 +18,7 @@ from probes.flow import Flow
 from probes.kernel_events import KernelEvents
 from probes.nic_counters import NicCounters
 from probes.path import Path
+from probes.roce_flow import RoceFlow
 from probes.routing import Routing
 
 ONE_OF_EACH = {
@@ -26,6 +27,7 @@ ONE_OF_EACH = {
     "kernel_events": KernelEvents(),
     "nic_counters": NicCounters(),
     "path": Path("h1", "h2"),
+    "roce_flow": RoceFlow("h1", "h2"),
     "routing": Routing(),
 }
 every_probe = pytest.mark.parametrize("probe", ONE_OF_EACH.values(), ids=ONE_OF_EACH.keys())
