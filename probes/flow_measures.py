@@ -43,7 +43,11 @@ def measure(readings: Readings, windows: Windows, validation_ns: int) -> tuple[M
     n = len(flows)
     during = [flow.gaps_within(*_storm(windows)) for flow in flows]
     every = [gap for gaps in during for gap in gaps]
-    after = [gap for flow in flows for gap in flow.gaps_within(windows.heal.latest_ns + 1, None)]
+    after = [
+        gap
+        for flow in flows
+        for gap in flow.gaps_within(windows.heal.latest_ns + 1, windows.end_ns)
+    ]
     calm = [gap for flow in flows for gap in flow.gaps_calm(windows)]
     step_ms = _ms(max(flow.interval_ns for flow in flows))
     missing = sum(flow.count("missing", *_storm(windows)) for flow in flows)
@@ -110,14 +114,10 @@ class _Flown:
         self.end_ns: int = kept["end_ns"]
         self.gaps = [Gap(*row) for row in kept["gaps"]]
 
-    def gaps_within(self, since_ns: int, until_ns: int | None) -> list[Gap]:
+    def gaps_within(self, since_ns: int, until_ns: int) -> list[Gap]:
         """Gaps that began there; the packet in flight at the first instant belongs to it."""
         first = since_ns - self.interval_ns
-        return [
-            gap
-            for gap in self.gaps
-            if first < gap.first_ns and (until_ns is None or gap.first_ns <= until_ns)
-        ]
+        return [gap for gap in self.gaps if first < gap.first_ns <= until_ns]
 
     def gaps_calm(self, windows: Windows) -> list[Gap]:
         """Gaps that began in the calm phase, before the fault."""
@@ -210,7 +210,7 @@ def _converged(flow: _Flown, windows: Windows, validation_ns: int) -> Measure:
     """RFC 6412's full convergence: the first good packet after which all is good for a while."""
     name = "flow_convergence_ms"
     event = (windows.event.earliest_ns + windows.event.latest_ns) / 2
-    gaps = flow.gaps_within(windows.event.earliest_ns, None)
+    gaps = flow.gaps_within(windows.event.earliest_ns, windows.end_ns)
     if not any(gap.first_ns <= windows.heal.latest_ns for gap in gaps):
         step_ms = _ms(flow.interval_ns)
         return Measure(name, 0.0, 0.0, step_ms, note="forwarding never stopped")

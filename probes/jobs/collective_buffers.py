@@ -99,6 +99,14 @@ class Buffers:
         """Plant one wrong value in the output (for tests of the check itself)."""
         self._out[index] += 1.0
 
+    def contributes(self, i: int) -> bool:
+        """Whether what this rank puts in goes anywhere in iteration `i`."""
+        return self.layout.op != "broadcast" or self.layout.root(i) == self.rank
+
+    def mislead(self) -> None:
+        """Make the first value that is put in one more than it should be."""
+        self._in[0] += 1.0
+
     def _added(self, i: int) -> torch.Tensor:
         added = torch.tensor(self.layout.added(i), dtype=torch.float32)
         return added.to(self._out.device)

@@ -11,6 +11,7 @@ import os
 import platform
 import queue
 import re
+import signal
 import socket
 import sys
 from collections import deque
@@ -90,7 +91,8 @@ class Worker:
         self.buffers: Buffers
         self.counted = self.wrong = 0
         self.cut: tuple[sockets.Connection, ...] = ()
-        self.iterating = self.aborting = False
+        self.iterating = self.aborting = self.misled = False
+        signal.signal(signal.SIGUSR1, self._mislead)
         listen(channel, self._command)
 
     # ------------------------------------------------------------------ commands (their own thread)
@@ -134,6 +136,10 @@ class Worker:
         else:
             cut = sockets.sever(self.cut)
         self.inbox.put({"cmd": "aborted", "started": started, "cut": cut})
+
+    def _mislead(self, number: int, frame: object) -> None:
+        """A fault asks for one wrong value in what this rank contributes next."""
+        self.misled = True
 
     def _tell_heartbeat(
         self, kind: str, peer: int, source: int, silence_ms: float, missed: int
@@ -259,6 +265,10 @@ class Worker:
         state, buffers = self.progress, self.buffers
         state.i = i
         buffers.fill(i, self.flag)
+        if self.misled and buffers.contributes(i):
+            self.misled = False
+            buffers.mislead()
+            self.say("misled", i=i, op=buffers.layout.op)
         t0 = now_ns()
         state.began_ns = t0
         self._wait(buffers.start(i, None))

@@ -8,6 +8,7 @@ needed to check the ICRC, and its ECN field is what congestion marks.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import struct
@@ -70,7 +71,7 @@ def open_taker(address: str) -> socket.socket:
     """Takes every RoCEv2 packet that an interface of this namespace receives, stamped."""
     six = family_of(address) == socket.AF_INET6
     kind = _ETH_IPV6 if six else _ETH_IP
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0))
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(kind))
     program = b"".join(struct.pack("=HBBI", *one) for one in (_ONLY_ROCE6 if six else _ONLY_ROCE4))
     held = ctypes.create_string_buffer(program, len(program))
     told = struct.pack("HL", len(program) // 8, ctypes.addressof(held))
@@ -81,7 +82,9 @@ def open_taker(address: str) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     sock.setblocking(False)
-    sock.bind(("", kind))  # only now, so that nothing unfiltered waits in it
+    with contextlib.suppress(BlockingIOError):
+        while True:  # what came in before there was a filter
+            sock.recv(1)
     return sock
 
 
