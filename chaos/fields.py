@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from chaos.errors import SpecError, near
-from chaos.units import Duration, Hertz, Percent, Pps, Size
+from chaos.units import Bitrate, Duration, Hertz, Percent, Pps, Size
 
 _NUMBER = r"\+?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -23,6 +23,7 @@ UNITS: dict[Any, tuple[str, bool]] = {
     Size: ("(B|kB|KB|MB|GB|KiB|MiB|GiB)?", True),
     Pps: ("(pps|kpps|Mpps)?", True),
     Hertz: ("(Hz|kHz)?", True),
+    Bitrate: ("([kMG]?bit/s)?", True),
 }
 
 
@@ -74,6 +75,7 @@ def _unit(wanted: Any, value: Any) -> Any:
 def _a(wanted: Any) -> str:
     examples = {Duration: "a time, such as 250 ms", Percent: "a share, such as 10 %"}
     examples |= {Size: "a size, such as 4 MiB", Pps: "a packet rate, such as 2 kpps"}
+    examples[Bitrate] = "a bit rate, such as 100 Mbit/s"
     return examples.get(wanted, "a frequency, such as 10 Hz")
 
 

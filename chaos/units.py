@@ -197,3 +197,39 @@ class Hertz:
 
     def __str__(self) -> str:
         return f"{self.value:g} Hz"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Bitrate:
+    """A rate in whole bits per second, above 0.
+
+    Examples:
+        >>> Bitrate.parse("100 Mbit/s").bps
+        100000000
+        >>> str(Bitrate(2_500_000))
+        '2.5 Mbit/s'
+        >>> Bitrate.parse("10 MB/s")
+        Traceback (most recent call last):
+        chaos.errors.SpecError: a bit rate expected, such as 100 Mbit/s (units: bit/s, kbit/s, \
+Mbit/s, Gbit/s), got '10 MB/s'
+    """
+
+    bps: int
+
+    def __post_init__(self) -> None:
+        if self.bps <= 0:
+            raise SpecError(f"a bit rate must be above 0, got {self.bps} bit/s")
+
+    @classmethod
+    def parse(cls, text: str | float | Self) -> Self:
+        """Read `100 Mbit/s`, `2.5 Gbit/s`; a bare number is bits per second."""
+        if isinstance(text, cls):
+            return text
+        units = {"": 1, "bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
+        return cls(round(_parse(text, units, "a bit rate", "100 Mbit/s")))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        for size, unit in ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")):
+            if self.bps >= size:
+                return f"{self.bps / size:g} {unit}"
+        return f"{self.bps} bit/s"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.change import Hits, ProcessSignal, Where
-from chaos.errors import ApplyError, FabricError
+from chaos.errors import ApplyError, BlockedError, FabricError
 
 
 @dataclass(slots=True)
@@ -22,6 +22,7 @@ class Signalled:
     where: Where
     fd: int
     acted: int = 0
+    told: bool = False
     saved: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -37,6 +38,12 @@ class Signalled:
         if started != where.started or state == "Z":
             os.close(fd)
             raise FabricError(f"{change.place}: process {where.pid} ended before the fault")
+        if change.signal == "USR1" and saved is None and not _listens(where.pid):
+            os.close(fd)
+            raise BlockedError(
+                f"{change.place}: process {where.pid} does not listen for SIGUSR1, which would "
+                "end it; rank_kill ends a rank"
+            )
         return cls(change, where, fd)
 
     @property
@@ -50,12 +57,16 @@ class Signalled:
             signal.pidfd_send_signal(self.fd, signal.Signals[f"SIG{self.change.signal}"])
         except OSError as error:
             raise ApplyError(f"{self.change.describe()}: {error.strerror}") from None
+        self.told = True
 
     def undo(self) -> tuple[str, ...]:
-        """Let a stopped process run again."""
+        """Let a stopped process run again; what one was told is over by itself."""
         if self.lasting:
             return ()
         self.acted += self.in_force()
+        self.told = False
+        if self.change.signal == "USR1":
+            return ()
         try:
             signal.pidfd_send_signal(self.fd, signal.SIGCONT)
         except OSError as error:
@@ -63,19 +74,31 @@ class Signalled:
         return ()
 
     def in_force(self) -> bool:
-        """Whether it is stopped (for STOP), or gone (for KILL)."""
+        """Whether it is stopped (STOP), gone (KILL), or was told and lives (USR1)."""
         if select.select([self.fd], [], [], 0)[0]:  # readable once the process has ended
             return self.lasting
+        if self.change.signal == "USR1":
+            return self.told
         return not self.lasting and process_state(self.where.pid)[0] in ("T", "t")
 
     def hits(self) -> Hits:
-        """How many times the process was seen stopped or killed."""
+        """How many times the process was seen stopped, killed or told."""
         times = self.acted + self.in_force()
         return Hits(times, times)
 
     def close(self) -> None:
         """Close the pidfd."""
         os.close(self.fd)
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process has a handler of its own for SIGUSR1."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            caught = next(line.split()[1] for line in file if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(caught, 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 def process_state(pid: int) -> tuple[str, int]:
