@@ -26,7 +26,7 @@ from chaos.natives.process import process_state
 from chaos.netns import inode, setns
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+_CPUCLOCK_SCHED = 2  # the clock of a process's processor time, to the nanosecond
 _COUNTS = struct.Struct("=QQ")  # datagrams sent, datagrams that the kernel refused
 _PAUSE_S = 0.0005
 _BEHIND_S = 0.02  # what a sender that was not let run may make up for
@@ -139,8 +139,7 @@ class Busy:
         return ()
 
     def _end(self) -> None:
-        self.spent_ms, (self.sent, self.refused) = self._spent_ms(), self._sent()
-        self.counts[:] = bytes(len(self.counts))
+        self.spent_ms = self._spent_ms()
         left = []
         for one in self.born:
             one.end()
@@ -148,6 +147,8 @@ class Busy:
                 left.append(one)
             else:
                 one.close()
+        self.sent, self.refused = self._sent()  # they count until they are dead
+        self.counts[:] = bytes(len(self.counts))
         self.born, self.working = left, self.working and bool(left)
 
     def in_force(self) -> bool:
@@ -172,8 +173,8 @@ class Busy:
 
     def _spent_ms(self) -> float:
         """Processor time of those that work, and of those that have."""
-        ticks = sum(_ticks(one.pid, one.started) for one in self.born) if self.working else 0
-        return self.spent_ms + ticks * _TICK_MS
+        now = sum(_on_cpu_ms(one.pid, one.started) for one in self.born) if self.working else 0.0
+        return self.spent_ms + now
 
     def close(self) -> None:
         """They end with their change; those that another process bore are left to the undo."""
@@ -197,14 +198,14 @@ def _found(pid: int, started: int) -> Born | None:
     return Born(pid, started, fd)
 
 
-def _ticks(pid: int, started: int) -> int:
-    """User and system time of a process in clock ticks; 0 when it is gone."""
+def _on_cpu_ms(pid: int, started: int) -> float:
+    """Milliseconds that a process has had a processor; 0 when it is gone."""
+    if process_state(pid)[1] != started:
+        return 0.0
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            after_name = file.read().rpartition(b")")[2].split()
+        return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED) * 1e3
     except OSError:
-        return 0
-    return int(after_name[11]) + int(after_name[12]) if int(after_name[19]) == started else 0
+        return 0.0
 
 
 def _bear(change: Load, work: Callable[[], None]) -> Born:
