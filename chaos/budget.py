@@ -20,9 +20,9 @@ from chaos.experiment import Experiment
 from chaos.experiment_fit import meanings
 from chaos.fabric import Fabric, Port
 from chaos.limits import Limits, bound, defaults
-from chaos.plan import as_text
 from chaos.radius import Radius, Rank, radius
 from chaos.sight import Sight
+from chaos.strikes import as_text, groups
 from chaos.units import Percent
 
 #: Combinations of meanings looked at; of more, an even selection (what is armed is looked at anew).
@@ -37,6 +37,7 @@ class Meant:
     Attributes:
         text: The faults, concrete, as one line.
         changes: Their changes.
+        group: Which of the sets of faults that are in force at one time; each has its meanings.
         sure: It is the only meaning: no traffic has to settle a word.
         whole: The fabric unbroken.
         ranks: The ranks of its jobs.
@@ -44,6 +45,7 @@ class Meant:
 
     text: str
     changes: tuple[Change, ...]
+    group: int
     sure: bool
     whole: Sight
     ranks: tuple[Rank, ...]
@@ -79,26 +81,28 @@ def ranks(experiment: Experiment, fabric: Fabric) -> tuple[Rank, ...]:
 
 
 def meant(experiment: Experiment, fabric: Fabric) -> tuple[Meant, ...]:
-    """Every meaning of an experiment's faults with its radius; none without a fault.
+    """Every meaning of each set of faults that are in force at one time, with its radius.
 
     Raises:
         SpecError: a fault has no meaning on this fabric.
     """
-    if not experiment.faults:
+    if experiment.placebo:
         return ()
-    each = [tuple(_changes(fault, fabric)) for fault in experiment.faults]
-    most = MOST_MEANINGS // max(1, len(fabric.links) // MANY_LINKS)
-    if math.prod(map(len, each)) > most:
-        each = [_evenly(one, int(most ** (1 / len(each)))) for one in each]
+    sets = groups(experiment, fabric)
+    most = max(1, MOST_MEANINGS // max(1, len(fabric.links) // MANY_LINKS))
     running = ranks(experiment, fabric)
     whole = Sight(fabric, running, ())
     found: dict[tuple[Change, ...], Meant] = {}
-    sure = all(len(one) == 1 for one in each)
-    for combination in product(*each):
-        changes = tuple(change for _, made in combination for change in made)
-        if changes not in found:
-            text = "; ".join(as_text(fault) for fault, _ in combination)
-            found[changes] = Meant(text, changes, sure, whole, running)
+    for group, faults in enumerate(sets):
+        each = [tuple(_changes(fault, fabric)) for fault in faults]
+        if math.prod(map(len, each)) > most:
+            each = [_evenly(one, int(most ** (1 / len(each)))) for one in each]
+        sure = all(len(one) == 1 for one in each)
+        for combination in product(*each):
+            changes = tuple(change for _, made in combination for change in made)
+            if changes not in found:
+                text = "; ".join(as_text(fault) for fault, _ in combination)
+                found[changes] = Meant(text, changes, group, sure, whole, running)
     return tuple(found.values())
 
 
@@ -133,7 +137,7 @@ def lines(experiment: Experiment, fabric: Fabric, fidelity: str) -> tuple[str, .
     told: list[str] = []
     many = meant(experiment, fabric)
     if (farthest := worst(many)) is not None:
-        text = "" if farthest.sure else f"at worst of {len(many)}, {farthest.text}"
+        text = "" if len(many) == 1 else f"at worst of {len(many)}, {farthest.text}"
         told += [f"radius     {text}".rstrip()]
         told += [f"  {line}" for line in farthest.radius.lines()]
     told.append(f"limits     {experiment.limits.over(defaults(fidelity)).text()}")

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING, fields
+from itertools import combinations
 from typing import Any
 
 from chaos.abort import Abort
+from chaos.arrivals import PUBLISHED, Arrivals
 from chaos.experiment_values import Experiment, Phases
 from chaos.fields import schema
 from chaos.limits import Limits
 from chaos.objectives import KINDS, Bound, DetectedBy, Named, UndetectedBy, detectors
 from chaos.registry import FAULTS, PROBES, field_type
 from chaos.registry import load as load_registry
+from chaos.timing import Timing
 from chaos.units import Duration
 
 _SECTION = re.compile(r"^\s*(?:Args|Attributes):\s*$")
@@ -30,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     fault = {
         "anyOf": [
             {"enum": sorted(name for name, cls in FAULTS.items() if not _required(cls))},
-            _keyed(FAULTS),
+            _timed(FAULTS),
         ]
     }
     count = {"type": "integer", "minimum": 0}
@@ -47,6 +50,8 @@ def json_schema() -> dict[str, Any]:
             "seed": {"type": "integer", "description": text["seed"]},
             "fault": {"anyOf": [fault, {"type": "null"}], "description": text["faults"]},
             "faults": {"type": "array", "items": fault, "description": text["faults"]},
+            "arrivals": {**_arrivals(), "description": text["arrivals"]},
+            "trace": {**_trace(), "description": text["trace"]},
             "probes": {**_labelled(PROBES), "description": text["probes"]},
             "exposed": {"type": "string", "description": text["exposed"]},
             "phases": _phases(),
@@ -134,6 +139,87 @@ def _keyed(table: dict[str, type[Any]]) -> dict[str, Any]:
     }
 
 
+def _timed(table: dict[str, type[Any]]) -> dict[str, Any]:
+    """One fault, perhaps under a label, and perhaps when it is."""
+    text, made = descriptions(Timing), _keyed(table)
+    times = {
+        "at": {**schema(Duration), "description": text["at"]},
+        "for": {**schema(Duration), "description": text["length"]},
+        "after": {"type": "string", "description": text["after"]},
+    }
+    labelled = {rf"^{name}/[a-z][a-z0-9_]*$": one for name, one in made["properties"].items()}
+    some = [c for n in range(len(times) + 1) for c in combinations(times, n)]
+    return made | {
+        "properties": {**made["properties"], **times},
+        "patternProperties": labelled,
+        "minProperties": 1,
+        "maxProperties": 1 + len(times),
+        "anyOf": [
+            {
+                "required": list(given),
+                "minProperties": 1 + len(given),
+                "maxProperties": 1 + len(given),
+                "properties": {word: False for word in times if word not in given},
+            }
+            for given in some
+        ],
+    }
+
+
+def _arrivals() -> dict[str, Any]:
+    text, time = descriptions(Arrivals), schema(Duration)
+    drawn: dict[str, Any] = {}
+    for name, cls in sorted(FAULTS.items()):
+        one = described(cls)
+        if word := next((w for w in ("link", "node") if w in one["properties"]), ""):
+            one["properties"] = {k: v for k, v in one["properties"].items() if k != word}
+            one["required"] = [k for k in one.get("required", ()) if k != word]
+            drawn[name] = one
+    properties: dict[str, dict[str, Any]] = {
+        "of": {"anyOf": [{"enum": sorted(drawn)}, {**_keyed({}), "properties": drawn}]},
+        "over": {"type": "string"},
+        "rate": {"type": "string", "examples": sorted(PUBLISHED)},
+        "compress": {"type": "number", "minimum": 1},
+        "for": {"anyOf": [time, _range(time)]},
+        "population": {"type": "integer", "minimum": 1},
+    }
+    for name, one in properties.items():
+        one["description"] = text["length" if name == "for" else name]
+    one = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["of", "over", "rate", "compress", "for"],
+        "properties": properties,
+    }
+    return {"anyOf": [one, {"type": "array", "items": one}]}
+
+
+def _trace() -> dict[str, Any]:
+    return {
+        "type": ["object", "null"],
+        "additionalProperties": False,
+        "required": ["file", "compress"],
+        "properties": {
+            "file": {"type": "string", "description": "CSV: start, end, element, fault."},
+            "compress": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "description": "How much faster its time goes.",
+            },
+        },
+    }
+
+
+def _range(time: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["from", "to"],
+        "properties": {"from": time, "to": time},
+        "description": "A length drawn log-uniformly between two limits.",
+    }
+
+
 def _labelled(table: dict[str, type[Any]]) -> dict[str, Any]:
     plain = {name: described(cls) for name, cls in sorted(table.items())}
     return {
@@ -147,13 +233,7 @@ def _labelled(table: dict[str, type[Any]]) -> dict[str, Any]:
 
 def _phases() -> dict[str, Any]:
     text, time = descriptions(Phases), schema(Duration)
-    drawn = {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["from", "to"],
-        "properties": {"from": time, "to": time},
-        "description": "A length drawn log-uniformly between two limits.",
-    }
+    drawn = _range(time)
     return {
         "type": "object",
         "additionalProperties": False,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
 from chaos.abort import Abort
+from chaos.arrivals import Arrivals
 from chaos.document import Document, join
 from chaos.errors import SpecError, near
 from chaos.experiment_fit import fits, fits_storm
 from chaos.fabric import Fabric
-from chaos.fields import convert
 from chaos.limits import UNLIMITED, Limits
 from chaos.objectives import (
     Bound,
@@ -25,6 +23,8 @@ from chaos.objectives import (
     detectors,
 )
 from chaos.registry import PROBES
+from chaos.timing import Range, Timing, settle
+from chaos.trace import Trace
 from chaos.units import Duration
 
 #: Measures that every trial has, whatever its probes.
@@ -33,63 +33,7 @@ EVERY_TRIAL = ("detection_first_ms", "localisation_ms", "localisation_right_perc
 TRAFFIC = ("flow", "collective")
 SHORTEST, LONGEST = Duration.parse("100 ms"), Duration.parse("1 h")
 SHORT, USUAL, LIFE = Duration.parse("1.5 s"), Duration.parse("2 s"), Duration.parse("60 s")
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A length of time, fixed or drawn log-uniformly between two limits.
-
-    Examples:
-        >>> Range.parse("1.5 s").fixed
-        True
-        >>> Range.parse({"from": "900 ms", "to": "1.4 s"}).draw(random.Random(7)).ms < 1400
-        True
-    """
-
-    low: Duration
-    high: Duration
-
-    def __post_init__(self) -> None:
-        if self.low > self.high:
-            raise SpecError(f"from {self.low} is longer than to {self.high}", field="from")
-
-    @classmethod
-    def parse(cls, value: Any) -> Self:
-        """Read `1.5 s`, or a mapping of `from` and `to`."""
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, Mapping):
-            one = convert(Duration, value)
-            return cls(one, one)
-        ends = []
-        for key in value:
-            if key not in ("from", "to"):
-                raise SpecError(f"no field {key!r} in a range; it has from, to", field=key)
-        for key in ("from", "to"):
-            if key not in value:
-                raise SpecError(f"a range needs from and to; {key} is missing")
-            try:
-                ends.append(convert(Duration, value[key]))
-            except SpecError as error:
-                raise SpecError(error.reason, field=key) from None
-        return cls(*ends)
-
-    @property
-    def fixed(self) -> bool:
-        """Nothing is drawn."""
-        return self.low == self.high
-
-    def draw(self, rng: random.Random) -> Duration:
-        """One length; log-uniform, so that short and long outages are met equally often."""
-        if self.fixed:
-            return self.low
-        low, high = math.log(max(self.low.ns, 1)), math.log(self.high.ns)
-        return Duration(
-            min(self.high.ns, max(self.low.ns, round(math.exp(rng.uniform(low, high)))))
-        )
-
-    def __str__(self) -> str:
-        return str(self.low) if self.fixed else f"{self.low} to {self.high}"
+ONCE = Range(SHORT, SHORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +47,7 @@ class Phases:
     """
 
     calm: Duration = USUAL
-    storm: Range = Range(SHORT, SHORT)
+    storm: Range = ONCE
     after: Duration = USUAL
 
     def __post_init__(self) -> None:
@@ -124,7 +68,12 @@ class Experiment:
     Attributes:
         promise: One sentence to the people who train on this fabric.
         fabric: Name of a shipped fabric, or path of a topology file.
-        faults: What is in force during the storm; none makes every trial a placebo.
+        faults: What is in force during the storm; with no arrivals and no trace either, every
+            trial is a placebo.
+        timings: When each of the faults is, in their order; none: from the first to the last
+            moment of the storm.
+        arrivals: Faults that arrive at random, at a rate.
+        trace: Faults as a file tells them.
         probes: By label: `flow`, or `flow/a` where one probe occurs twice.
         objectives: What must hold.
         exposed: Label of the probe whose traffic must cross the faulted element; None takes the
@@ -155,10 +104,14 @@ class Experiment:
     abort: tuple[Abort, ...] = ()
     name: str = "experiment"
     document: Document | None = field(default=None, compare=False, repr=False)
+    timings: tuple[Timing, ...] = ()
+    arrivals: tuple[Arrivals, ...] = ()
+    trace: Trace | None = None
 
     def __post_init__(self) -> None:
         if self.placebos is None:
-            object.__setattr__(self, "placebos", 1 if self.faults else 0)
+            object.__setattr__(self, "placebos", 0 if self.placebo else 1)
+        self._check_timings()
         if self.exposed is None:
             object.__setattr__(self, "exposed", self._only_traffic())
         self._check_counts()
@@ -172,19 +125,35 @@ class Experiment:
     @property
     def placebo(self) -> bool:
         """There is no fault at all."""
-        return not self.faults
+        return not (self.faults or self.arrivals or self.trace)
+
+    @property
+    def timed(self) -> tuple[Timing, ...]:
+        """When each of the faults is, counted from the start of the storm."""
+        return settle([fault.name for fault in self.faults], self._timings)
+
+    @property
+    def _timings(self) -> tuple[Timing, ...]:
+        return self.timings or (Timing(),) * len(self.faults)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the measures of single faults carry."""
+        return tuple(one.label for one in self.timings if one.label)
 
     @property
     def measures(self) -> tuple[str, ...]:
         """Every measure that these probes, and the trial itself, can give.
 
-        A probe under a label says which it is: `flow/b` gives `b_flow_lost_packets`.
+        A probe under a label says which it is: `flow/b` gives `b_flow_lost_packets`. So does a
+        fault: `link_down/far` gives `far_flow_lost_packets`, what is felt of that fault alone.
         """
         names = list(EVERY_TRIAL)
         for label, probe in self.probes.items():
             _, slash, word = label.partition("/")
             names += [f"{word}_{name}" if slash else name for name in probe.schema]
         names += [f"detection_{name}_ms" for name, of in detectors().items() if of in self._kinds]
+        names += [f"{label}_{name}" for label in self.labels for name in tuple(names)]
         return tuple(dict.fromkeys(names))
 
     @property
@@ -209,10 +178,47 @@ class Experiment:
         addresses = {name: "192.0.2.1" for name in fabric.nodes}
         for label, probe in self.probes.items():
             self._try(f"probes.{label}", probe, lambda one: one.programs(fabric, addresses))
-        for at, fault in enumerate(self.faults):
+        for at, (fault, timing) in enumerate(zip(self.faults, self.timed, strict=True)):
             field = self._fault_field(at, fault)
             self._try(field, fault, lambda one: fits(one, fabric))
-            self._try(field, fault, lambda one: fits_storm(one, self.phases.storm.low))
+            room = self._room(at, timing)
+            self._try(field, fault, lambda one, room=room: fits_storm(one, room))
+        for at, one in enumerate(self.arrivals):
+            self._check_arrivals(at, one, fabric)
+        if self.trace is not None:
+            self.trace.check(fabric)
+
+    def _room(self, at: int, timing: Timing) -> Duration:
+        """How long a fault may be in force, in the shortest storm."""
+        shortest = self.phases.storm.low
+        end = timing.at.ns + (timing.length.ns if timing.length else 1)
+        if end > shortest.ns:
+            word = "for" if timing.length and timing.at < shortest else "at"
+            verb = "ends" if word == "for" else "begins"
+            moment = Duration(end) if word == "for" else timing.at
+            raise self.wrong(
+                f"it {verb} {moment} into the storm, and the shortest storm lasts {shortest}",
+                f"{self.place(at)}.{word}",
+            )
+        return timing.length or Duration(shortest.ns - timing.at.ns)
+
+    def _check_arrivals(self, at: int, one: Arrivals, fabric: Fabric) -> None:
+        place = self.place(at, "arrivals")
+        try:
+            names = one.elements(fabric)
+        except SpecError as error:
+            raise self.wrong(error.reason, join(place, error.field or "over")) from None
+        try:
+            fits(one.struck(names[0]), fabric)
+            fits_storm(one.of, one.length.low)
+        except SpecError as error:
+            raise self.wrong(error.reason, f"{place}.of.{one.of.name}") from None
+        if one.length.high >= self.phases.storm.low:
+            raise self.wrong(
+                f"one that lasts {one.length.high} does not fit into a storm of "
+                f"{self.phases.storm.low}",
+                f"{place}.for",
+            )
 
     def _try(self, at: str, part: Any, ask: Any) -> None:
         try:
@@ -225,12 +231,39 @@ class Experiment:
             raise self.wrong(error.reason, join(at, inner)) from None
 
     def _fault_field(self, at: int, fault: Any) -> str:
+        label = self._timings[at].label
+        return f"{self.place(at)}.{fault.name}" + (f"/{label}" if label else "")
+
+    def place(self, at: int, many: str = "faults") -> str:
+        """The field of one of the faults, or of the arrivals, as it is written."""
         lines = self.document.lines if self.document else {}
-        outer = "fault" if "fault" in lines else f"faults[{at}]"
-        return f"{outer}.{fault.name}"
+        if many == "faults" and "fault" in lines:
+            return "fault"
+        return many if lines and f"{many}[{at}]" not in lines else f"{many}[{at}]"
+
+    def _check_timings(self) -> None:
+        if self.timings and len(self.timings) != len(self.faults):
+            raise self.wrong(
+                f"one timing per fault expected ({len(self.faults)}), got {len(self.timings)}",
+                "faults",
+            )
+        try:
+            _ = self.timed
+        except SpecError as error:
+            index, _, word = (error.field or "[0].").partition(".")
+            place = join(self.place(int(index[1:-1])), word)
+            raise self.wrong(error.reason, place) from None
+        taken = {label.partition("/")[2]: f"probe {label}" for label in self.probes}
+        for at, one in enumerate(self.timings):
+            if one.label and one.label in taken:
+                raise self.wrong(
+                    f"the label {one.label} is that of {taken[one.label]}; take another",
+                    self._fault_field(at, self.faults[at]),
+                )
+            taken[one.label] = f"faults[{at}]"
 
     def _only_traffic(self) -> str:
-        if not self.faults:
+        if self.placebo:
             return "none"
         senders = [label for label, probe in self.probes.items() if hasattr(probe, "streams")]
         ours = [[one for one in senders if one.partition("/")[0] == kind] for kind in TRAFFIC]
@@ -255,7 +288,7 @@ class Experiment:
             found = getattr(self, name)
             if not low <= found <= 10_000:
                 raise self.wrong(f"{low} to 10000 expected, got {found}", name)
-        if not self.faults and self.placebos:
+        if self.placebo and self.placebos:
             raise self.wrong(
                 "without a fault every trial is a placebo; give trials alone", "placebos"
             )
@@ -267,7 +300,7 @@ class Experiment:
 
     def _check_exposed(self) -> None:
         if self.exposed == "none":
-            if self.faults:
+            if not self.placebo:
                 raise self.wrong("none is for experiments without a fault", "exposed")
         elif self.exposed not in self.probes:
             raise self.wrong(
@@ -279,12 +312,14 @@ class Experiment:
     def _check_ranks(self) -> None:
         """A rank is a rank of one job; two jobs both have a rank 0."""
         jobs = [label for label in self.probes if label.partition("/")[0] == "collective"]
-        for at, fault in enumerate(self.faults):
+        traced = [(row.fault, "trace") for row in (self.trace.rows if self.trace else ())]
+        written = [(fault, self._fault_field(at, fault)) for at, fault in enumerate(self.faults)]
+        for fault, place in (*written, *traced):
             if any(item.name == "rank" for item in fields(fault)) and len(jobs) != 1:
                 found = f"both {' and '.join(jobs)} have ranks" if jobs else "there is none"
                 raise self.wrong(
                     f"a fault of a rank needs exactly one collective job among the probes; {found}",
-                    self._fault_field(at, fault),
+                    place,
                 )
 
     def _check_abort(self, at: str, condition: Abort) -> None:
@@ -300,7 +335,7 @@ class Experiment:
                 f"no measure {one.measure!r} from these probes; {near(one.measure, known)}",
                 join(at, "measure"),
             )
-        if isinstance(one, DetectedBy | UndetectedBy | Named) and not self.faults:
+        if isinstance(one, DetectedBy | UndetectedBy | Named) and self.placebo:
             raise self.wrong(
                 f"{one.key} needs a fault; for placebo trials use false_alarms", join(at, one.key)
             )
@@ -308,7 +343,7 @@ class Experiment:
             needed = (one.detector,)
         if isinstance(one, UndetectedBy):
             needed = one.detectors
-        if isinstance(one, FalseAlarms) and self.faults and not self.placebos:
+        if isinstance(one, FalseAlarms) and not self.placebo and not self.placebos:
             raise self.wrong("needs placebo trials, and placebos is 0", join(at, one.key))
         if isinstance(one, FalseAlarms | Named) and not self._kinds & set(detectors().values()):
             raise self.wrong(

@@ -1,7 +1,13 @@
-"""Whether the measured traffic crosses what is to be broken: by look-up, proved by counters."""
+"""Whether the measured traffic crosses what is to be broken: by look-up, proved by counters.
+
+What strikes first must be met in calm. Of what strikes later it is asked again just before, since
+traffic has moved by then: met in calm or met then is met. Of arrivals and traces, which strike
+where they strike, one that is met is enough.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,32 +19,45 @@ from chaos.ground import Ground
 from chaos.objectives import Bound, DetectedBy, UndetectedBy
 from chaos.record import Exposure
 from chaos.registry import Traffic
+from chaos.strikes import WRITTEN, Strike
+from chaos.timeline import now_ns
 
 Path = tuple[Crossing, ...]
+#: How long before a strike its path is looked up.
+LOOK_NS = 150_000_000
+Met = tuple[bool | None, str]
 
 
 async def expose(
-    ground: Ground, counted: Mapping[Port, Any], placebo: bool
-) -> tuple[tuple[Aimed, ...], Exposure]:
-    """Aim the faults at what the traffic uses, and prove by counters that it is used."""
+    ground: Ground, counted: Mapping[Port, Any], strikes: Sequence[Strike]
+) -> tuple[tuple[Aimed, ...], Exposure, tuple[Met, ...]]:
+    """Aim the strikes at what the traffic uses, and prove by counters that it is used.
+
+    Returns:
+        What is aimed at; whether the storm may begin, which it may not where the traffic avoids
+        what strikes first; and per strike whether the traffic met it in calm (None for a fault of
+        a rank), with the sentence.
+    """
     try:
         paths, taken = await trace(ground, ground.experiment.exposed or "none")
-        if placebo or not ground.experiment.faults:
-            return (), Exposure(None, "nothing was to be exposed", taken)
-        aims = tuple(aim(fault, ground.driver.fabric, paths) for fault in ground.experiment.faults)
+        if not strikes:
+            return (), Exposure(None, "nothing was to be exposed", taken), ()
+        aims = tuple(aim(one.fault, ground.driver.fabric, paths) for one in strikes)
         others = await _others(ground, aims)
     except FabricError as error:
-        return (), Exposure(False, f"calm was not calm: {error}")
+        return (), Exposure(False, f"calm was not calm: {error}"), ()
     links = [aimed for aimed in aims if not of_rank(aimed)]
     if not links:
-        return aims, Exposure(None, f"{aims[0].element} belongs to the measured job", taken)
+        sentence = f"{aims[0].element} belongs to the measured job"
+        return aims, Exposure(None, sentence, taken), ((None, sentence),) * len(aims)
     now = await ground.tracer.counters(ground.driver.fabric.links)
     packets = {port: now[port].tx_packets - counted[port].tx_packets for port in now}
-    told, met = [], True
-    for aimed in links:
-        one, sentence = _met(ground, aimed, paths, taken, packets)
-        met = met and one
-        told.append(sentence)
+    met: list[Met] = [
+        (None, f"{aimed.element} belongs to the measured job")
+        if of_rank(aimed)
+        else _met(ground, aimed, paths, taken, packets)
+        for aimed in aims
+    ]
     near = {
         port.id: packets[port]
         for aimed in links
@@ -46,7 +65,52 @@ async def expose(
         for port in link.ports
         if port in packets and aimed.element in (link.id, port.node)
     }
-    return aims, Exposure(met, "; ".join(told), taken, near, others)
+    first = min(one.at_ns for one in strikes)
+    begins = [
+        exposed is not False
+        for one, (exposed, _) in zip(strikes, met, strict=True)
+        if one.origin == WRITTEN and one.at_ns == first
+    ]
+    told = [said for exposed, said in met if exposed is not None]
+    return aims, Exposure(all(begins), "; ".join(told), taken, near, others), tuple(met)
+
+
+def overall(
+    strikes: Sequence[Strike], met: Sequence[Met], calm: Exposure
+) -> tuple[bool | None, str]:
+    """Whether a storm that is over was met: every written strike, and any of those that fell."""
+    asked = [
+        (one, exposed, said)
+        for one, (exposed, said) in zip(strikes, met, strict=True)
+        if exposed is not None
+    ]
+    if not asked:
+        return calm.exposed, calm.sentence
+    missed = [said for one, exposed, said in asked if one.origin == WRITTEN and not exposed]
+    if missed:
+        return False, "; ".join(missed)
+    if not any(exposed for _, exposed, _ in asked):
+        many = f"none of {len(asked)} faults" if len(asked) > 1 else "the fault was not"
+        return False, f"not exposed: {many} met by the measured traffic; {asked[0][2]}"
+    return True, "; ".join(said for _, _, said in asked)
+
+
+async def look(ground: Ground, aimed: Aimed, at_ns: int) -> tuple[bool, str]:
+    """Whether the exposed traffic meets a fault just before it strikes, at `at_ns`."""
+    await asyncio.sleep(max(0, at_ns - LOOK_NS - now_ns()) / 1e9)
+    try:
+        paths, taken = await trace(ground, ground.experiment.exposed or "none")
+    except FabricError as error:
+        return False, f"not exposed: just before {aimed.element} was struck {error}"
+    if now_ns() > at_ns:
+        return False, f"not exposed: no path was found in time before {aimed.element} was struck"
+    if any(meets(aimed, path) for path in paths):
+        return True, f"the traffic crossed {aimed.element} just before it was struck"
+    how = "; ".join(taken) or "no link"
+    return False, (
+        f"not exposed: the traffic avoided {aimed.element} in calm and just before it was struck; "
+        f"it took {how}"
+    )
 
 
 def _met(

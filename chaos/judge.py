@@ -7,7 +7,9 @@ The rules (worst finding wins; nothing checked is inconclusive; a crashed judge 
 3. a measure without data is absent, and its objective inconclusive;
 4. a calm that was not calm, or a probe in trouble → inconclusive;
 5. anything left behind → fail;
-6. aborted → inconclusive: the fault was taken back before its time, so nothing that was measured in
+6. several faults in one storm: each is proved by itself; what may be of several is nobody's, and
+   its objective inconclusive (`chaos.apart`), yet no silence;
+7. aborted → inconclusive: the fault was taken back before its time, so nothing that was measured in
    that trial counts for an objective, nor against it.
 """
 
@@ -64,9 +66,9 @@ def judge_trial(trial: Trial) -> Trial:
     found = [_doubt("trouble", sentence, number) for sentence in trial.trouble]
     if trial.aborted is not None:
         found.append(_doubt("abort", f"aborted: {trial.aborted['sentence']}", number))
-    if trial.exposure.exposed is False:  # then nothing was broken, and nothing more to prove
+    if trial.exposure.exposed is False:
         found.append(_doubt("exposure", trial.exposure.sentence, number))
-    elif trial.windows is None:
+    if trial.windows is None:  # nothing was broken, and nothing more to prove
         found = found or [_doubt("completeness", "the trial did not reach its end", number)]
     elif not trial.placebo:
         found += _proofs(trial.proof, number)
@@ -91,8 +93,8 @@ def _proofs(proof: Proof, number: int) -> list[Finding]:
     found = []
     if not proof.in_force:
         found.append(_doubt("in force", "the fault was not proved in force", number))
-    for fault in dict.fromkeys(change.get("fault") for change in proof.changes) or (None,):
-        found += _acted_not(proof, fault, number)
+    for strike in dict.fromkeys(map(_strike, proof.changes)) or (None,):
+        found += _acted_not(proof, strike, number)
     if proof.taken_back is False:
         cures = "; ".join(str(c["cure"]) for c in proof.changes if c.get("cure"))
         sentence = f"still in force after healing; cure: {cures or 'railbreak undo --all'}"
@@ -101,16 +103,27 @@ def _proofs(proof: Proof, number: int) -> list[Finding]:
     return found
 
 
-def _acted_not(proof: Proof, fault: Any, number: int) -> list[Finding]:
-    """A doubt when none of one fault's changes acted; what cannot be counted is no doubt."""
-    mine = [change for change in proof.changes if change.get("fault") == fault]
+def _strike(change: Mapping[str, Any]) -> Any:
+    """What tells the changes of one strike from those of another; older records have the fault."""
+    return change.get("strike", change.get("fault"))
+
+
+def _acted_not(proof: Proof, strike: Any, number: int) -> list[Finding]:
+    """A doubt when none of one fault's changes acted; what cannot be counted is no doubt.
+
+    Nor is it one where the measured traffic was not meant to meet it: an arrival elsewhere.
+    """
+    mine = [change for change in proof.changes if _strike(change) == strike]
+    if mine and all(change.get("exposed") is False for change in mine):
+        return []
+    fault = mine[0].get("fault") if mine else None
     counts: list[Mapping[str, Any]] = [*mine] or [{"hit": proof.hit, "seen": proof.seen}]
     hits = [int(c["hit"]) for c in counts if c.get("hit") is not None]
     seen = [int(c["seen"]) for c in counts if c.get("seen") is not None]
     if not hits or sum(hits) > 0:
         return []
     met = f" ({sum(seen)} packets met it)" if seen else ""
-    which = f" ({fault})" if fault and len({c.get("fault") for c in proof.changes}) > 1 else ""
+    which = f" ({fault})" if fault and len(set(map(_strike, proof.changes))) > 1 else ""
     return [_doubt("acted", f"the fault{which} was in force but never acted{met}", number)]
 
 
@@ -217,7 +230,13 @@ def _detected(objective: DetectedBy, trials: Sequence[Trial]) -> Finding:
     right = [t for t in times if limit is None or t <= limit.ms]
     got = f"{len(times)} of {len(trials)} trials"
     got += f", at the latest after {max(times):.4g} ms" if times else ""
-    return _finding(objective, _enough(objective, len(right), len(trials)), got)
+    blurred = [m for m in found if m.value is None and m.censored]
+    verdict = _enough(objective, len(right), len(trials))
+    if verdict is Verdict.FAIL and blurred:
+        got += f"; {blurred[0].note}"
+        possible = _enough(objective, len(right) + len(blurred), len(trials))
+        verdict = Verdict.INCONCLUSIVE if possible is Verdict.PASS else Verdict.FAIL
+    return _finding(objective, verdict, got)
 
 
 def _undetected(objective: UndetectedBy, trials: Sequence[Trial]) -> Finding:
@@ -227,6 +246,7 @@ def _undetected(objective: UndetectedBy, trials: Sequence[Trial]) -> Finding:
         if len(found) < len(trials):
             deaf.append(detector)
         heard += [f"{detector} after {m.value:.4g} ms" for m in found if m.value is not None]
+        heard += [f"{detector}, {m.note}" for m in found if m.value is None and m.censored]
     if heard:
         return _finding(objective, Verdict.FAIL, ", ".join(heard))
     if deaf:

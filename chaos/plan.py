@@ -2,68 +2,39 @@
 
 from __future__ import annotations
 
-import random
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 from chaos.aim import aim
 from chaos.change import Change, NodePower, PacketDrop, PacketRule, Where
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Fabric
+from chaos.strikes import Slot, Storm, Strike, as_text, slots, storms
+
+__all__ = [
+    "Reach",
+    "Slot",
+    "as_text",
+    "commands",
+    "distinct",
+    "lines",
+    "matrix",
+    "shortest_path",
+    "slots",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One trial to be run.
-
-    Attributes:
-        number: From 1.
-        placebo: The fault is left out.
-        seed: Of this trial alone.
-    """
-
-    number: int
-    placebo: bool
-    seed: int
-
-
-def slots(experiment: Experiment, seed: int | None = None) -> tuple[Slot, ...]:
-    """Trials in the order in which they are run: placebos among them, placed by the seed.
-
-    Examples:
-        >>> e = Experiment("p", "pair", faults=(), trials=2)
-        >>> [slot.placebo for slot in slots(e)]
-        [True, True]
-    """
-    rng = random.Random(experiment.seed if seed is None else seed)
-    kinds = [experiment.placebo] * experiment.trials + [True] * (experiment.placebos or 0)
-    rng.shuffle(kinds)
-    return tuple(Slot(at, kind, rng.getrandbits(31)) for at, kind in enumerate(kinds, 1))
-
-
-def as_text(fault: Any) -> str:
-    """A fault as one line: its name and the fields that are not at their default.
-
-    Examples:
-        >>> from faults.node_down import NodeDown
-        >>> as_text(NodeDown(node="spine1"))
-        'node_down(node=spine1)'
-    """
-    said = [
-        f"{item.name}={getattr(fault, item.name)}"
-        for item in fields(fault)
-        if getattr(fault, item.name) != item.default
-    ]
-    return f"{fault.name}({', '.join(said)})"
-
-
-def lines(experiment: Experiment, fabric: Fabric, driver: str = "netns") -> tuple[str, ...]:
+def lines(
+    experiment: Experiment,
+    fabric: Fabric,
+    driver: str = "netns",
+    planned: Sequence[tuple[Slot, Storm]] | None = None,
+) -> tuple[str, ...]:
     """The dry run: every phase and every command, nothing touched.
 
     Where a fault aims at what is in use, one element that fits stands for it: the real one is
-    known only once traffic runs.
+    known only once traffic runs. What falls is as `planned` has it, else as the seed does.
 
     Raises:
         SpecError: the experiment does not fit the fabric.
@@ -76,17 +47,22 @@ def lines(experiment: Experiment, fabric: Fabric, driver: str = "netns") -> tupl
         f"driver {driver}",
         *_probes(experiment, fabric),
     ]
-    order = ["placebo" if slot.placebo else "fault" for slot in slots(experiment)]
+    planned = storms(experiment, fabric) if planned is None else planned
+    order = ["placebo" if slot.placebo else "fault" for slot, _ in planned]
     told.append(f"trials     {len(order)}, seed {experiment.seed}: {', '.join(order)}")
     told += [
         f"  calm     {phases.calm}: snapshot of the state; traffic undisturbed",
         f"  exposure the path of {experiment.exposed}'s traffic is looked up and counted"
-        if experiment.faults
+        if not experiment.placebo
         else "  exposure none: nothing is broken",
         f"  storm    {phases.storm}",
+        *_sources(experiment, fabric),
     ]
-    for fault in experiment.faults:
-        told += _fault(experiment, fabric, fault)
+    if experiment.timings or experiment.arrivals or experiment.trace:
+        for slot, storm in planned:
+            told += _storm(slot, storm)
+    for slot, strike in distinct(planned):
+        told += _fault(experiment, fabric, slot, strike)
     told += [
         f"  heal     every change taken back, last first; at the latest after "
         f"{experiment.max_life}, whatever dies",
@@ -114,11 +90,11 @@ def matrix(
     """
     path = [_any_path(fabric, experiment)]
     found = []
-    for fault in experiment.faults:
-        for change in aim(fault, fabric, path).fault.changes(fabric):
+    for _, strike in distinct(storms(experiment, fabric)):
+        for change in aim(strike.fault, fabric, path).fault.changes(fabric):
             process = bool(change.place.process) and not change.place.node
             reason = "" if process else driver.refusal(change, fabric)
-            found.append((as_text(fault), change.describe(), reason))
+            found.append((as_text(strike.fault), change.describe(), reason))
     return tuple(found)
 
 
@@ -135,16 +111,69 @@ def _probes(experiment: Experiment, fabric: Fabric) -> list[str]:
     return told
 
 
-def _fault(experiment: Experiment, fabric: Fabric, fault: Any) -> list[str]:
+def distinct(planned: Sequence[tuple[Slot, Storm]]) -> tuple[tuple[Slot, Strike], ...]:
+    """Every fault that strikes in a run, once, with the trial in which it does first."""
+    found: dict[str, tuple[Slot, Strike]] = {}
+    for slot, storm in planned:
+        for strike in storm.strikes:
+            found.setdefault(as_text(strike.fault), (slot, strike))
+    return tuple(found.values())
+
+
+def _sources(experiment: Experiment, fabric: Fabric) -> list[str]:
+    """Where faults come from that are not written one by one."""
+    told = []
+    for one in experiment.arrivals:
+        many = one.population or len(one.elements(fabric))
+        mean = one.expected(experiment.phases.storm.low.ns, fabric)
+        told.append(
+            f"  arrivals {one.of.name} over {one.over} ({len(one.elements(fabric))} of them), each "
+            f"for {one.length}: {one.rate}, {many} {one.rate.of}s, 1 s stands for "
+            f"{_stands(one.compress)}; {mean:.3g} expected in each trial"
+        )
+    if experiment.trace is not None:
+        trace = experiment.trace
+        told.append(
+            f"  trace    {trace.file}: {len(trace.rows)} faults, 1 s stands for "
+            f"{_stands(trace.compress)}"
+        )
+    return told
+
+
+def _stands(compress: float) -> str:
+    """How much time one second stands for.
+
+    Examples:
+        >>> _stands(3600), _stands(130_000), _stands(2e9)
+        ('1 h', '1.5 days', '63.4 years')
+    """
+    units = (("years", 31_557_600), ("days", 86_400), ("h", 3600), ("s", 1))
+    name, size = next((name, size) for name, size in units if compress >= size or size == 1)
+    return f"{compress / size:.3g} {name}"
+
+
+def _storm(slot: Slot, storm: Storm) -> list[str]:
+    """What falls in one trial."""
+    if slot.placebo:
+        return [f"  trial {slot.number:<3}{storm.length}: nothing"]
+    told = [f"  trial {slot.number:<3}{storm.length}, seed {slot.seed}:"]
+    told += [f"           {strike.text}" for strike in storm.strikes]
+    told += [f"           {sentence}" for sentence in storm.left_out]
+    return told
+
+
+def _fault(experiment: Experiment, fabric: Fabric, slot: Slot, strike: Strike) -> list[str]:
+    fault = strike.fault
     told = [f"  fault    {as_text(fault)}"]
     aimed = aim(fault, fabric, [_any_path(fabric, experiment)])
     if aimed.fault != fault:
         told.append(f"           for example {as_text(aimed.fault)}; the real one is in use then")
     changes = aimed.fault.changes(fabric)
-    spans = aimed.fault.schedule(experiment.phases.storm.low, random.Random(experiment.seed))
+    spans = strike.spans
     shown = ", ".join(f"{s.start_ns / 1e6:g}–{s.end_ns / 1e6:g} ms" for s in spans[:4])
     more = f" and {len(spans) - 4} more" if len(spans) > 4 else ""
-    told.append(f"           in force {shown}{more}")
+    first = "" if experiment.phases.storm.fixed else f" in trial {slot.number}"
+    told.append(f"           in force {shown}{more}{first}")
     for change in changes:
         told += commands(change)
     return told

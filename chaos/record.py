@@ -53,7 +53,8 @@ class Proof:
         taken_back: Every change was seen gone after healing; None for a placebo.
         residue: Differences between the state before and after, one sentence each; None where
             the two were never compared.
-        changes: One entry per change: text, place, in_force, seen, hit, taken_back, cure.
+        changes: One entry per change: fault, strike (which of the trial's), exposed, text, place,
+            in_force, seen, hit, taken_back, cure.
         actions: Planned, actual and acknowledged time of every action, CLOCK_MONOTONIC ns.
         late: Sentences on actions later than tolerated.
     """
@@ -115,6 +116,13 @@ class Trial:
         aborted: Where an abort condition held: why (`sentence`, `when`, `of`, `value`, `above`,
             `below`), when it was seen (`at_ns`), and how long until all was healed (`healed_ns`,
             `to_healed_ms`); None where none did.
+        storm_ns: How long the storm was planned to last; None in records from before it was told.
+        strikes: What was planned to fall in the storm, and what became of it, in order of time:
+            `fault` and `fields` (with the element that was struck), `text`, `label`, `origin`
+            (`written`, `arrival`, `trace`), `at_ns`, `until_ns` and `spans` since the start of the
+            storm; then `element`, `truth`, `exposed`, `sentence`, and when it took effect and was
+            gone (`event_ns`, `heal_ns`: earliest and latest; null where it did not).
+        left_out: Arrivals that found their element broken already, one sentence each.
     """
 
     number: int
@@ -137,6 +145,9 @@ class Trial:
     extra: Mapping[str, Any] = field(default_factory=dict)
     load: Mapping[str, Any] = field(default_factory=dict)
     aborted: Mapping[str, Any] | None = None
+    storm_ns: int | None = None
+    strikes: tuple[Mapping[str, Any], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +259,8 @@ def _trial(item: Mapping[str, Any], events: tuple[Event, ...]) -> Trial:
             "spans": tuple(Span(**s) for s in values["spans"]),
             "trouble": tuple(values["trouble"]),
             "disturbed": tuple(values.get("disturbed", ())),
+            "strikes": tuple(values.get("strikes", ())),
+            "left_out": tuple(values.get("left_out", ())),
             "findings": tuple(Finding(**f) for f in values["findings"]),
         }
     )

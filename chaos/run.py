@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from chaos import budget, comparability, plan, quarantine
+from chaos import budget, comparability, plan, quarantine, strikes
 from chaos import record as records
 from chaos.driver import Driver
 from chaos.errors import BlockedError, CapabilityError, LeftoverError, RailbreakError, SpecError
@@ -70,6 +70,7 @@ async def run(
     tell: Tell = lambda kind, facts: None,
     command: Sequence[str] = tuple(sys.argv),
     calm_foreign_percent: float = CALM_FOREIGN_PERCENT,
+    storms: strikes.Planned | None = None,
 ) -> Record:
     """Run every trial of an experiment on a fabric that is up and ready.
 
@@ -80,6 +81,7 @@ async def run(
         tell: Told of what happens, as it happens (kind, facts).
         command: What repeats the run.
         calm_foreign_percent: Share of the machine that others may use in calm.
+        storms: What falls in each trial, as a record told it; None: as the seed has it.
 
     Raises:
         SpecError: the experiment does not fit the fabric.
@@ -89,7 +91,9 @@ async def run(
     """
     log, close_log = logger_for(folder)
     try:
-        return await _run(experiment, driver, folder, log, tell, command, calm_foreign_percent)
+        planned = strikes.storms(experiment, driver.fabric) if storms is None else storms
+        told = (log, tell, command, calm_foreign_percent)
+        return await _run(experiment, driver, folder, planned, *told)
     finally:
         close_log()
 
@@ -98,6 +102,7 @@ async def _run(
     experiment: Experiment,
     driver: Driver,
     folder: Path,
+    planned: strikes.Planned,
     log: Any,
     tell: Tell,
     command: Sequence[str],
@@ -116,7 +121,7 @@ async def _run(
         fabric=describe_fabric(driver),
         seed=experiment.seed,
         plan=(
-            *plan.lines(experiment, driver.fabric, driver.name),
+            *plan.lines(experiment, driver.fabric, driver.name, planned),
             *budget.lines(experiment, driver.fabric, driver.fidelity),
         ),
         comparability=comparability.block(driver.fidelity, command),
@@ -135,9 +140,9 @@ async def _run(
         be_observable(experiment, driver)
         told("phase.entered", {"name": "probes", "trial": 0})
         await observer.start()
-        for slot in plan.slots(experiment):
+        for slot, storm in planned:
             await revive(observer)
-            trial = await run_trial(ground, slot.number, slot.seed, placebo=slot.placebo)
+            trial = await run_trial(ground, slot, storm)
             trials.append(judge_trial(trial))
             _keep(folder, replace(made, trials=tuple(trials)), driver)
             told("trial.judged", {"number": slot.number, "verdict": trials[-1].verdict})
@@ -178,16 +183,17 @@ def be_free(experiment: Experiment, driver: Driver) -> None:
     Raises:
         BlockedError: whatever it means, it strikes one that is; says what was left there.
     """
-    refusals = []
+    refused: dict[int, BlockedError | None] = {}
     for one in budget.meant(experiment, driver.fabric):
         try:
             quarantine.be_free(one.nodes, driver)
         except BlockedError as error:
-            refusals.append(error)
+            refused.setdefault(one.group, error)
         else:
-            return
-    if refusals:
-        raise refusals[0]
+            refused[one.group] = None
+    for refusal in refused.values():
+        if refusal is not None:
+            raise refusal
 
 
 def be_observable(experiment: Experiment, driver: Driver) -> None:
@@ -282,7 +288,29 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "promise": experiment.promise,
         "file": experiment.document.file if experiment.document else None,
         "fabric": experiment.fabric,
-        "faults": [{"name": f.name, "text": plan.as_text(f)} for f in experiment.faults],
+        "faults": [
+            {
+                "name": fault.name,
+                "text": plan.as_text(fault),
+                "at": str(timing.at),
+                "for": None if timing.length is None else str(timing.length),
+                "label": timing.label,
+            }
+            for fault, timing in zip(experiment.faults, experiment.timed, strict=True)
+        ],
+        "arrivals": [
+            {
+                "of": plan.as_text(one.of),
+                "over": one.over,
+                "rate": str(one.rate),
+                "compress": one.compress,
+                "for": str(one.length),
+                "population": one.population,
+            }
+            for one in experiment.arrivals
+        ],
+        "trace": experiment.trace
+        and {"file": experiment.trace.file, "compress": experiment.trace.compress},
         "probes": {label: plan.as_text(p) for label, p in experiment.probes.items()},
         "exposed": experiment.exposed,
         "phases": {

@@ -170,7 +170,8 @@ class Measure:
         low: Lower bound of the error (or of the order-statistic interval over trials).
         high: Upper bound.
         n: How many readings carry it.
-        censored: The true value is beyond `value` (not recovered within the horizon).
+        censored: The true value is beyond `value` (not recovered within the horizon); without a
+            value: there was something, and whose it was cannot be told.
         note: A sentence about it, such as why it is absent.
     """
 

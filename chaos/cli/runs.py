@@ -30,9 +30,11 @@ from chaos.ground import CALM_FOREIGN_PERCENT
 from chaos.judge import Verdict
 from chaos.limits import Limits
 from chaos.record import Record
+from chaos.replay import again, recorded
 from chaos.report import junit, page
 from chaos.run import be_able, make_folder, rejudge
 from chaos.run import run as run_experiment
+from chaos.strikes import Planned
 from chaos.units import Percent
 
 STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
@@ -53,6 +55,12 @@ def run(
     junit_file: Annotated[
         Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
     ] = None,
+    replay: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN", help="Strike as a run or record of it did: same faults, same instants."
+        ),
+    ] = "",
     calm_load: Annotated[
         str, typer.Option(help="Share of this machine that others may use before calm is not calm.")
     ] = f"{CALM_FOREIGN_PERCENT:g}%",
@@ -64,11 +72,18 @@ def run(
     that is up or attached. With --driver containerlab the real Containerlab deploys it. What the
     driver cannot break, and what would reach beyond the limits (those of the experiment, --limit,
     and on real machines a default), is said before anything is touched. Exit status: 0 pass,
-    1 fail, 2 inconclusive. Ctrl-C heals first.
+    1 fail, 2 inconclusive. Ctrl-C heals first. The seed alone repeats a run; --replay also keeps
+    what traffic settled then.
     """
     chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
     share = Percent.parse(calm_load).value
-    raise typer.Exit(_run(chosen, runs, on, json, junit_file, share, driver_name))
+    kept = None
+    if replay:
+        if trials is not None or placebos is not None or seed is not None:
+            raise SpecError("--replay has the trials and the seed of its record; leave them out")
+        kept = records.read(record_path(replay, runs))
+        chosen = again(chosen, kept)
+    raise typer.Exit(_run(chosen, runs, on, json, junit_file, share, driver_name, kept))
 
 
 @app.command(rich_help_panel="Start here")
@@ -105,6 +120,7 @@ def _run(
     junit_file: Path | None,
     calm_load: float,
     driver_name: str = drivers.DEFAULT,
+    replayed: Record | None = None,
 ) -> int:
     fabric = drivers.fabric(chosen.fabric, driver_name)
     if not on:
@@ -112,10 +128,11 @@ def _run(
         making = drivers.named(driver_name)
         be_able(chosen, fabric, making)
         budget.be_within(chosen, fabric, making.fidelity)
+    storms = None if replayed is None else recorded(replayed, fabric)
     for option, path in (("--json", json), ("--junit", junit_file)):
         _writable(option, path)
     folder = make_folder(runs, chosen.name)
-    made = drive(_measured(chosen, fabric, folder, on, calm_load, driver_name))
+    made = drive(_measured(chosen, fabric, folder, on, calm_load, driver_name, storms))
     written = _write(made, folder)
     if json is not None:
         records.write(made, json)
@@ -143,25 +160,36 @@ def _writable(option: str, path: Path | None) -> None:
 
 
 async def _measured(
-    chosen: Experiment, fabric: Fabric, folder: Path, on: str, calm_load: float, driver_name: str
+    chosen: Experiment,
+    fabric: Fabric,
+    folder: Path,
+    on: str,
+    calm_load: float,
+    driver_name: str,
+    storms: Planned | None,
 ) -> Record:
     with View(chosen, out) as view:
         if on:
             driver = await drivers.attach(pick(on))
             chosen.check(driver.fabric)
-            return await _trials(chosen, driver, folder, view, calm_load)
+            return await _trials(chosen, driver, folder, view, calm_load, storms)
         driver = await drivers.named(driver_name).up(fabric, progress=view.step)
         try:
             view.step("waiting until the kernel forwards everywhere")
             await driver.wait_ready()
-            return await _trials(chosen, driver, folder, view, calm_load)
+            return await _trials(chosen, driver, folder, view, calm_load, storms)
         finally:
             view.step("taking the fabric down")
             await driver.down()
 
 
 async def _trials(
-    chosen: Experiment, driver: Driver, folder: Path, view: View, calm_load: float
+    chosen: Experiment,
+    driver: Driver,
+    folder: Path,
+    view: View,
+    calm_load: float,
+    storms: Planned | None,
 ) -> Record:
     command = ["railbreak", *sys.argv[1:]]
     return await run_experiment(
@@ -171,6 +199,7 @@ async def _trials(
         tell=view.tell,
         command=command,
         calm_foreign_percent=calm_load,
+        storms=storms,
     )
 
 

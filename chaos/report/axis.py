@@ -72,11 +72,20 @@ def nice(rough: float) -> float:
 
 
 def in_force(actions: Sequence[Data], clock: Clock) -> list[tuple[float, float]]:
-    """When the first change was in force, as ms since the fault: once, or once per flap."""
-    first = [a for a in actions if a["change"] == 0]
-    starts = [clock.ms(a["acknowledged_ns"]) for a in first if a["kind"] == "do"]
-    ends = [clock.ms(a["acknowledged_ns"]) for a in first if a["kind"] == "undo"]
-    return [(a, min(b for b in ends if b >= a)) for a in starts if any(b >= a for b in ends)]
+    """When anything was in force, as ms since the fault; stretches that overlap are one."""
+    found = []
+    for change in {a["change"] for a in actions}:
+        mine = [a for a in actions if a["change"] == change]
+        starts = [clock.ms(a["acknowledged_ns"]) for a in mine if a["kind"] == "do"]
+        ends = [clock.ms(a["acknowledged_ns"]) for a in mine if a["kind"] == "undo"]
+        found += [(a, min(b for b in ends if b >= a)) for a in starts if any(b >= a for b in ends)]
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(found):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def bands(windows: Data, actions: Sequence[Data], clock: Clock) -> Markup:

@@ -224,6 +224,7 @@ def _trial(trial: Data, fabric: Data) -> Markup:
     title = f"Trial {trial['number']}" + (", placebo" if trial["placebo"] else "")
     facts = (
         ("fault", tag("code", trial["fault"]) if trial["fault"] else "none: a placebo trial"),
+        ("in order", _strikes(trial)),
         ("exposure", trial["exposure"]["sentence"] or NOTHING),
         ("path", _path(trial["exposure"]["path"])),
         ("job", _fate(trial)),
@@ -245,6 +246,22 @@ def _trial(trial: Data, fabric: Data) -> Markup:
         class_="trial",
         data_number=trial["number"],
     )
+
+
+def _strikes(trial: Data) -> Markup | None:
+    """Where several faults struck in one storm: each with its time, and what was left out."""
+    found = trial.get("strikes") or ()
+    if len(found) < 2 and not trial.get("left_out"):
+        return None
+    lines = [
+        text(
+            f"{one['at_ns'] / 1e6:g}–{one['until_ns'] / 1e6:g} ms ",
+            tag("code", one["text"]),
+            "" if one["exposed"] is not False else ", not met by the measured traffic",
+        )
+        for one in found
+    ]
+    return tag("div", (tag("div", one) for one in (*lines, *(trial.get("left_out") or ()))))
 
 
 def _path(path: Sequence[str]) -> Markup | None:

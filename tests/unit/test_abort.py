@@ -27,7 +27,8 @@ from chaos.record import Proof, Record, Trial, from_json, to_json
 from chaos.recover import Status
 from chaos.registry import InForce
 from chaos.run import describe, finish
-from chaos.storm import weather
+from chaos.storm import Falling, weather
+from chaos.strikes import strike
 from chaos.timeline import Measure, Moment, Readings, Windows, now_ns
 from chaos.units import Duration
 from chaos.watch import Watch
@@ -394,10 +395,15 @@ def storm(
             folder=Path("/nowhere/run"),
             tell=lambda kind, facts: None,
         )
-        aims = [SimpleNamespace(fault=Cut(end), element="x") for end in faults]
+        lasts = Duration.parse(length)
+        falling = [
+            Falling(strike(Cut(end), 0, lasts.ns, random.Random(1)), SimpleNamespace(element="x"))
+            for end in faults
+        ]
         watch = Watch(abort, heard, (0, 1))
         began = now_ns()
-        found = await weather(ground, 1, aims, Duration.parse(length), random.Random(1), watch)
+        done = await weather(ground, 1, falling, lasts, watch)
+        found = (done.proof, done.event, done.heal, done.tripped)
         return found, driver.hands, now_ns() - began
 
     return asyncio.run(go())

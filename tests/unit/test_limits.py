@@ -238,8 +238,9 @@ def test_two_faults_count_together(clos):
 def test_many_meanings_are_looked_at_evenly(clos):
     text = TEXT.replace(
         "fault:\n  {fault}",
-        "faults:\n" + "".join(f"  - link_down: {{{{link: in-use, mode: {mode}}}}}\n"
-                              for mode in ("admin", "carrier", "silent")),
+        "faults:\n" + "".join(f"  - {words}\n" for words in (
+            "link_down: {{link: in-use}}", "link_down: {{link: in-use, mode: silent}}",
+            "packet_loss: {{link: in-use, share: 1 %}}")),
     )  # fmt: skip
     three = loads(text.format(limits="{}", probes=""))
 

@@ -1,0 +1,348 @@
+"""What falls in each storm: times as written, seeded draws, what is together, what cannot be."""
+
+from dataclasses import replace
+
+import pytest
+
+from chaos import budget
+from chaos.errors import SpecError
+from chaos.experiment import loads
+from chaos.judge import Verdict
+from chaos.limits import Limits
+from chaos.plan import lines
+from chaos.record import Record, Trial, from_json, to_json
+from chaos.replay import again, recorded
+from chaos.strikes import Strike, as_json, groups, storms, together
+from chaos.strikes import from_json as strike_from_json
+from chaos.timing import Timing, settle
+from chaos.topology import load
+from chaos.units import Duration
+from faults.link_down import LinkDown
+
+CLOS = load("clos-2x4x8")
+MS = 10**6
+TEXT = """
+promise: p
+fabric: clos-2x4x8
+FAULTS
+probes:
+  flow: {source: host1, target: host8}
+  kernel_events: {}
+phases: {storm: 4 s}
+trials: 2
+objectives: [{measure: flow_lost_packets, at_most: 9}]
+"""
+PAIR = """faults:
+  - {link_down/first: {link: leaf1--spine1}, at: 200 ms, for: 1 s}
+  - {link_down/second: {link: leaf4--spine2}, after: first, at: 50 ms, for: 700 ms}"""
+RANDOM = """arrivals:
+  of: {link_down: {mode: carrier}}
+  over: leaf--spine
+  rate: hpn-nic-link
+  compress: 4e8
+  for: {from: 300 ms, to: 600 ms}"""
+
+
+def made(faults, **words):
+    text = TEXT.replace("FAULTS", faults)
+    return replace(loads(text, "e.yaml"), **words) if words else loads(text, "e.yaml")
+
+
+def falls(faults, **words):
+    """Per trial with a fault: the strikes."""
+    return [s.strikes for slot, s in storms(made(faults, **words), CLOS) if not slot.placebo]
+
+
+def test_times_are_as_written():
+    for strikes in falls(PAIR):
+        assert [(one.label, one.at_ns // MS, one.until_ns // MS) for one in strikes] == [
+            ("first", 200, 1200), ("second", 1250, 1950),
+        ]  # fmt: skip
+        assert [[(s.start_ns // MS, s.end_ns // MS) for s in one.spans] for one in strikes] == [
+            [(200, 1200)], [(1250, 1950)],
+        ]  # fmt: skip
+
+
+def test_a_fault_without_times_is_the_whole_storm():
+    (first, *_) = falls("fault: {link_down: {link: leaf1--spine1}}")
+
+    assert [(one.at_ns, one.until_ns, one.label) for one in first] == [(0, 4000 * MS, "")]
+
+
+def test_a_fault_keeps_its_own_schedule_within_its_time():
+    """Two flaps of 100 ms, from 1 s of the storm on."""
+    flap = "link_flap: {link: leaf1--spine1, down: 100 ms, up: 100 ms, count: 2}"
+    (first, *_) = falls(f"fault: {{{flap}, at: 1 s, for: 500 ms}}")
+
+    spans = [(s.start_ns // MS, s.end_ns // MS) for s in first[0].spans]
+    assert spans == [(1000, 1100), (1200, 1300)]
+
+
+@pytest.mark.parametrize(
+    ("faults", "says"),
+    [
+        (
+            "fault: {link_down: {link: leaf1--spine1}, for: 5 s}",
+            "e.yaml:4: fault.for: it ends 5 s into the storm, and the shortest storm lasts",
+        ),
+        (
+            "fault: {link_down: {link: leaf1--spine1}, at: 4 s}",
+            "e.yaml:4: fault.at: it begins 4 s into the storm, and the shortest storm lasts",
+        ),
+        (
+            "fault: {link_down: {link: leaf1--spine1}, for: 0}",
+            "e.yaml:4: fault.for: a fault that lasts no time breaks nothing",
+        ),
+        (
+            "fault: {link_down: {link: leaf1--spine1}, from: 1 s}",
+            "e.yaml:4: fault: one fault and its fields expected",
+        ),
+        (
+            "fault: {link_down/Far: {link: leaf1--spine1}}",
+            "fault.link_down/Far: a label is lower case letters and digits after /",
+        ),
+        (
+            "faults:\n  - link_down: {link: leaf1--spine1}\n"
+            "  - {link_down: {link: leaf2--spine1}, after: link_down}",
+            "e.yaml:6: faults[1].after: link_down lasts until the storm ends; give it for",
+        ),
+        (
+            "faults:\n  - {link_down: {link: leaf1--spine1}, for: 1 s}\n"
+            "  - {link_down: {link: leaf2--spine1}, after: link_dwn}",
+            "e.yaml:6: faults[1].after: no fault 'link_dwn' before this one; did you mean link_do",
+        ),
+        (
+            "fault: {link_down: {link: leaf1--spine1}, after: x}",
+            "e.yaml:4: fault.after: no fault 'x' before this one; it is the first",
+        ),
+        (
+            "faults:\n  - {link_down/a: {link: leaf1--spine1}, for: 1 s}\n"
+            "  - {link_down/a: {link: leaf2--spine1}}",
+            "e.yaml:6: faults[1].link_down/a: the label a is that of faults[0]; take another",
+        ),
+        (
+            "faults:\n  - {link_down/a: {link: leaf1--spine1}, for: 1 s}\n"
+            "  - {link_down/b: {link: leaf2--spine1}, for: 1 s}\n"
+            "  - {link_down: {link: leaf3--spine1}, after: link_down}",
+            "e.yaml:7: faults[2].after: 2 faults before this one are called 'link_down'; label one",
+        ),
+        (
+            "arrivals: {of: {link_down: {link: x}}, over: links, rate: hpn-tor, compress: 2, for: 1"
+            "s}",
+            "e.yaml:4: arrivals.of.link_down.link: link is drawn from over (links); leave it out",
+        ),
+        (
+            "arrivals: {of: link_down, over: links, rate: hpn-tor, compress: 2}",
+            "e.yaml:4: arrivals: arrivals need for",
+        ),
+        (
+            "arrivals: {of: link_down, over: tor--spine, rate: hpn-tor, compress: 2, for: 1s}",
+            "e.yaml:4: arrivals.over: no link 'tor--spine' in fabric clos-2x4x8",
+        ),
+        (
+            "arrivals: {of: link_down, over: links, rate: hpn-tor, compress: 2, for: 4s}",
+            "e.yaml:4: arrivals.for: one that lasts 4 s does not fit into a storm of 4 s",
+        ),
+        (
+            "arrivals: {of: link_down, over: links, rate: hpn-tor, compress: 2, for: 1s}",
+            "e.yaml:4: arrivals: nothing arrives in any of 2 trials",
+        ),
+        (
+            "arrivals: {of: link_down, over: links, rate: hpn-tor, compress: 1e12, for: 1s}",
+            "e.yaml:4: arrivals.compress: more than 16 arrive in one storm",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(faults, says):
+    with pytest.raises(SpecError) as refusal:
+        lines(made(faults), CLOS)
+
+    assert says in str(refusal.value)
+
+
+COLLIDE = """faults:
+  - {link_down: {link: ONE, mode: carrier}, for: 1 s}
+  - {link_down: {link: TWO, mode: admin, end: leaf1}, at: AT, for: 1 s}"""
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "at", "collide"),
+    [
+        ("leaf1--spine1", "leaf1--spine1", "500 ms", True),
+        ("leaf1--spine1", "leaf1--spine1", "1.1 s", True),
+        ("leaf1--spine1", "leaf1--spine1", "1.3 s", False),
+        ("leaf1--spine1", "leaf1--spine2", "500 ms", False),
+        ("in-use leaf1--spine", "in-use leaf1--spine", "500 ms", True),
+        ("in-use leaf1--spine", "in-use leaf1--spine", "1.3 s", False),
+        ("in-use leaf1--spine", "leaf1--spine1", "500 ms", False),
+    ],
+    ids=["same", "too close", "one after the other", "other link", "same words",
+         "same words, after", "perhaps, told once traffic runs"],
+)  # fmt: skip
+def test_two_on_one_element_at_one_time_are_refused(one, two, at, collide):
+    text = COLLIDE.replace("ONE", one).replace("TWO", two).replace("AT", at)
+    if not collide:
+        assert falls(text)
+        return
+    with pytest.raises(SpecError) as refusal:
+        falls(text)
+    assert "cannot be told apart: both change the state of leaf1" in str(refusal.value)
+
+
+def test_a_node_and_its_link_cannot_be_told_apart():
+    text = """faults:
+  - {node_down: {node: spine1}}
+  - {link_down: {link: leaf1--spine1}, at: 1 s, for: 1 s}"""
+    with pytest.raises(SpecError, match=r"node_down\(node=spine1\) and link_down\(link=leaf1--spi"):
+        falls(text)
+
+
+def test_an_arrival_on_what_is_broken_is_left_out_and_told():
+    """Every leaf-spine link is struck at once by hand; whatever arrives finds it broken."""
+    text = "faults:\n" + "".join(
+        f"  - link_down: {{link: leaf{leaf}--spine{spine}}}\n"
+        for leaf in (1, 2, 3, 4)
+        for spine in (1, 2)
+    )
+    for slot, storm in storms(made(text + RANDOM), CLOS):
+        if not slot.placebo:
+            assert [one.origin for one in storm.strikes] == ["written"] * 8
+            assert all("left out: " in one and "cannot be told" in one for one in storm.left_out)
+    assert any(storm.left_out for _, storm in storms(made(text + RANDOM), CLOS))
+
+
+def test_the_same_seed_plans_the_same_and_another_does_not():
+    plans = [storms(made(RANDOM, seed=seed, trials=5), CLOS) for seed in (3, 3, 4)]
+
+    assert plans[0] == plans[1]
+    assert plans[0] != plans[2]
+
+
+def test_one_fault_more_does_not_move_the_others():
+    """Each draws from a generator of its own."""
+    fixed = "fault: {link_down: {link: host1--leaf1}, for: 200 ms}\n"
+    alone = falls(RANDOM, trials=6)
+    beside = falls(fixed + RANDOM, trials=6)
+
+    drawn = [[one for one in strikes if one.origin == "arrival"] for strikes in beside]
+    assert [list(one) for one in alone] == [one for one in drawn if one]
+
+
+def test_a_trial_in_which_nothing_arrives_is_a_placebo():
+    rare = RANDOM.replace("4e8", "5e7")
+    planned = storms(made(rare, trials=12, placebos=0), CLOS)
+
+    assert {slot.placebo for slot, _ in planned} == {True, False}
+    for slot, storm in planned:
+        assert slot.placebo is (not storm.strikes)
+
+
+def test_the_plan_shows_every_strike():
+    experiment = made(f"{PAIR}\n{RANDOM}", trials=3)
+    told = "\n".join(lines(experiment, CLOS))
+
+    for _, storm in storms(experiment, CLOS):
+        for strike in storm.strikes:
+            assert strike.text in told
+    assert "200–1200 ms first: link_down(link=leaf1--spine1)" in told
+    assert "hpn-nic-link (0.057 % per link-month; Alibaba HPN, SIGCOMM 2024" in told
+    assert "1 s stands for 12.7 years" in told
+
+
+def fault(at, until, link="leaf1--spine1"):
+    return Strike(LinkDown(link), at, until, ())
+
+
+@pytest.mark.parametrize(
+    ("times", "sets"),
+    [
+        ([(0, 10)], ((0,),)),
+        ([(0, 10), (20, 30)], ((0,), (1,))),
+        ([(0, 10), (10, 30)], ((0, 1),)),
+        ([(0, 10), (5, 30), (20, 40)], ((0, 1), (1, 2))),
+        ([(0, 40), (5, 10), (20, 30)], ((0, 1), (0, 2))),
+        ([(0, 10), (0, 10), (0, 10)], ((0, 1, 2),)),
+    ],
+)
+def test_what_is_in_force_together(times, sets):
+    assert together([fault(at, until) for at, until in times]) == sets
+
+
+LINKS = """faults:
+  - {link_down: {link: leaf1--spine1}, for: 1 s}
+  - {link_down: {link: leaf2--spine1}, at: AT, for: 1 s}"""
+
+
+@pytest.mark.parametrize(("at", "out"), [("500 ms", 2), ("1 s", 2), ("1.5 s", 1)])
+def test_limits_count_what_is_broken_at_one_time(at, out):
+    experiment = made(LINKS.replace("AT", at))
+    worst = budget.worst(budget.meant(experiment, CLOS))
+
+    assert worst.radius.links.out == out
+    held = replace(experiment, limits=Limits.parse({"links": 1}))
+    if out == 1:
+        budget.be_within(held, CLOS, "namespace")
+        return
+    with pytest.raises(SpecError, match="would take out 2 links"):
+        budget.be_within(held, CLOS, "namespace")
+
+
+def test_groups_are_told_once():
+    assert len(groups(made(PAIR, trials=9), CLOS)) == 2
+
+
+def test_settling_counts_from_the_end():
+    ms = Duration.parse
+    first = Timing(ms("100 ms"), ms("400 ms"), "", "a")
+    chain = settle(["x", "y", "z"], [
+        first, Timing(ms("20 ms"), ms("1 s"), "a", "b"), Timing(ms("0"), None, "y/b"),
+    ])  # fmt: skip
+
+    assert [one.at.ms for one in chain] == [100, 520, 1520]
+
+
+def test_a_strike_is_made_again_from_its_json():
+    text = PAIR + "\n  - {link_flap: {link: leaf2--spine1, frequency: 5 Hz, jitter: 20 %}}"
+    text += (
+        "\n  - packet_fault: {link: leaf3--spine1, end: leaf3, select: {opcode: nak, dscp: 26}, "
+        "when: {first: 3}}"
+    )
+    for strikes in falls(text):
+        assert tuple(strike_from_json(as_json(one)) for one in strikes) == strikes
+
+
+def record_of(experiment):
+    trials = tuple(
+        Trial(
+            slot.number,
+            slot.placebo,
+            slot.seed,
+            verdict=Verdict.PASS,
+            storm_ns=storm.length.ns,
+            strikes=tuple(map(as_json, storm.strikes)),
+            left_out=storm.left_out,
+        )
+        for slot, storm in storms(experiment, CLOS)
+    )
+    return Record({"name": experiment.name, "promise": "p"}, {}, experiment.seed, trials=trials)
+
+
+def test_a_record_replays_what_fell():
+    """Through JSON and back: the very same strikes, whatever seed the file has by now."""
+    experiment = made(f"{PAIR}\n{RANDOM}", trials=4, seed=11)
+    record = from_json(to_json(record_of(experiment)))
+    later = again(replace(experiment, seed=1, trials=1, placebos=7), record)
+
+    assert recorded(record, CLOS) == storms(experiment, CLOS)
+    assert (later.seed, later.trials + later.placebos) == (11, 5)
+
+
+def test_a_record_without_storms_or_of_another_experiment_is_refused():
+    experiment = made(PAIR)
+    record = record_of(experiment)
+    old = replace(record, trials=(replace(record.trials[0], storm_ns=None),))
+
+    with pytest.raises(SpecError, match="of the record tells no storm, so it is from before"):
+        recorded(old, CLOS)
+    with pytest.raises(SpecError, match="the record is of experiment 'e', not 'f'"):
+        again(replace(experiment, name="f"), record)
