@@ -16,10 +16,18 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from chaos.changes.command import BgpNeighbour, NodePower
+from chaos.changes.daemon import DaemonState
 from chaos.changes.link import LinkState
+from chaos.changes.load import Load, tag_of
 from chaos.changes.packets import PacketDrop, PacketRule
 from chaos.changes.place import Argv, Hits, Place, Side, Steps, Where
+from chaos.changes.port import PortMtu
 from chaos.changes.process import ProcessSignal
+from chaos.changes.route import OwnRoute
+from chaos.changes.router import BgpClear, BgpWithdraw
+from chaos.changes.setting import Setting
+from chaos.changes.shaping import PortShape
+from chaos.changes.wire import WireTo
 from chaos.errors import SpecError, near
 from chaos.fabric import Fabric, Link, Port
 from chaos.packets import Rule
@@ -27,30 +35,63 @@ from chaos.packets import Rule
 __all__ = [
     "KINDS",
     "Argv",
+    "AtRouter",
+    "BgpClear",
     "BgpNeighbour",
+    "BgpWithdraw",
     "Change",
+    "DaemonState",
     "Hits",
     "LinkState",
+    "Load",
     "NodePower",
+    "OwnRoute",
     "PacketDrop",
     "PacketRule",
     "Place",
+    "PortMtu",
+    "PortShape",
     "ProcessSignal",
+    "Setting",
     "Side",
     "Steps",
     "Where",
+    "WireTo",
     "aimed",
     "from_json",
     "identity",
     "refuse_in_use",
     "table_name",
+    "tag_of",
     "to_json",
 ]
 
-Change = LinkState | PacketDrop | PacketRule | ProcessSignal | BgpNeighbour | NodePower
+#: Those that are made by the command line, or among the daemons, of a router.
+AtRouter = BgpNeighbour | BgpWithdraw | BgpClear | DaemonState
+Change = (
+    LinkState
+    | PacketDrop
+    | PacketRule
+    | ProcessSignal
+    | BgpNeighbour
+    | NodePower
+    | OwnRoute
+    | Setting
+    | BgpWithdraw
+    | BgpClear
+    | DaemonState
+    | PortMtu
+    | PortShape
+    | Load
+    | WireTo
+)
 KINDS: dict[str, type[Change]] = {
     kind.kind: kind
-    for kind in (LinkState, PacketDrop, PacketRule, ProcessSignal, BgpNeighbour, NodePower)
+    for kind in (
+        *(LinkState, PacketDrop, PacketRule, ProcessSignal, BgpNeighbour, NodePower),
+        *(OwnRoute, Setting, BgpWithdraw, BgpClear, DaemonState),
+        *(PortMtu, PortShape, Load, WireTo),
+    )
 }
 
 

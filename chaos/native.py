@@ -10,21 +10,40 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chaos.change import (
+    AtRouter,
+    BgpClear,
     BgpNeighbour,
+    BgpWithdraw,
     Change,
+    DaemonState,
     Hits,
     LinkState,
+    Load,
     NodePower,
+    OwnRoute,
     PacketDrop,
     PacketRule,
+    PortMtu,
+    PortShape,
     ProcessSignal,
+    Setting,
     Where,
+    WireTo,
 )
 from chaos.errors import FabricError
 from chaos.natives.command import Commanded
+from chaos.natives.daemon import Daemons
+from chaos.natives.detour import ruled
 from chaos.natives.link import Downed
+from chaos.natives.load import Busy
+from chaos.natives.port import Sized
 from chaos.natives.process import Signalled, process_state
+from chaos.natives.route import Routed
+from chaos.natives.router import Cleared, Withdrawn
+from chaos.natives.setting import Set
+from chaos.natives.shaping import Shaped
 from chaos.natives.tables import Dropped
+from chaos.natives.wire import rewired
 from chaos.netns import inode, inside
 
 __all__ = ["Native", "build", "process_state"]
@@ -77,10 +96,19 @@ class Native(Protocol):
 _OPEN: Mapping[type[Change], Callable[[Any, Where, Mapping[str, Any] | None], Native]] = {
     LinkState: Downed.open,
     PacketDrop: Dropped.open,
-    PacketRule: Dropped.open,
+    PacketRule: ruled,
     ProcessSignal: Signalled.open,
     BgpNeighbour: Commanded.open,
     NodePower: Commanded.open,
+    OwnRoute: Routed.open,
+    Setting: Set.open,
+    BgpWithdraw: Withdrawn.open,
+    BgpClear: Cleared.open,
+    DaemonState: Daemons.open,
+    PortMtu: Sized.open,
+    PortShape: Shaped.open,
+    Load: Busy.open,
+    WireTo: rewired,
 }
 
 
@@ -99,7 +127,7 @@ def build(change: Change, where: Where, saved: Mapping[str, Any] | None = None) 
     if where.host:
         raise FabricError(f"{change.place}: it lies on machine {where.host}, not on this one")
     opened = _OPEN[type(change)]
-    if not where.netns or isinstance(change, BgpNeighbour | NodePower):
+    if not where.netns or isinstance(change, AtRouter | NodePower | Load):
         return opened(change, where, saved)
     if inode(where.netns) != where.inode:
         raise FabricError(f"{change.place}: namespace {where.netns} is gone or was replaced")

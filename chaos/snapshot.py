@@ -1,7 +1,8 @@
 """The state that faults may touch, per node: taken before and after; the difference is a finding.
 
 Compared: links (up, carrier, MTU, master, MAC), permanent addresses, routes, queueing disciplines,
-nftables rules, permanent neighbours and nexthop objects that no daemon owns. Left out is what moves
+nftables rules, permanent neighbours, nexthop objects that no daemon owns, and the settings that
+faults write (forwarding per interface, the multipath hash). Left out is what moves
 without a fault: counters, ages, dynamic neighbours, learned addresses, the order of ECMP legs, the
 kernel's own local routes, handles.
 """
@@ -107,7 +108,7 @@ def _read() -> frozenset[str]:
         raise FabricError(f"the state of a node cannot be read: {error}") from None
     finally:
         link.close()
-    return frozenset(facts | set(_rules()))
+    return frozenset(facts | set(_rules()) | set(_settings(names)))
 
 
 def _links(link: Netlink) -> tuple[dict[int, str], set[str]]:
@@ -247,3 +248,18 @@ def _rules() -> Iterator[str]:
         body = table.removeprefix("table ").strip()
         if body:
             yield f"nftables table {' '.join(body.split())}"
+
+
+def _settings(names: Mapping[int, str]) -> Iterator[str]:
+    """Settings that faults write, of the calling thread's namespace; those that there are."""
+    keys = [f"{family}/fib_multipath_hash_policy" for family in ("ipv4", "ipv6")]
+    keys += ["ipv4/fib_multipath_hash_fields"]
+    keys += [
+        f"{family}/conf/{name}/forwarding" for name in names.values() for family in ("ipv4", "ipv6")
+    ]
+    for key in keys:
+        try:
+            with open(f"/proc/sys/net/{key}", encoding="ascii") as file:
+                yield f"sysctl net/{key} = {file.read().strip()}"
+        except OSError:  # IPv6 is off, or the interface went meanwhile
+            continue

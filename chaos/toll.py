@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, ProcessSignal
+from chaos.change import (
+    BgpClear,
+    BgpNeighbour,
+    Change,
+    LinkState,
+    NodePower,
+    PacketDrop,
+    ProcessSignal,
+)
 from chaos.fabric import Fabric, Link, Port
+
+_Session = BgpNeighbour | BgpClear
 
 
 @dataclass(slots=True)
@@ -24,8 +34,9 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
     """What each change does to cables, nodes and processes.
 
     A kind of change that is not known here may say what it takes by a class variable `takes_out`:
-    `link` (the cable at its place), `node` (all cables of its node), `process`; any other kind
-    impairs the cable at its place, or all cables of its node where it names no port.
+    `link` (the cable at its place), `session` (the cable that it runs over), `node` (all cables of
+    its node), `process`, `nothing`; any other kind impairs the cable at its place, or all cables of
+    its node where it names no port.
     """
     found = Toll()
     at = {port: link for link in fabric.links for port in link.ports if len(link.ports) == 2}
@@ -40,9 +51,9 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
         mine = at.get(Port(place.node, place.port))
         cables = ({mine.id} if mine else set()) if place.port else every
         match _takes_out(change):
-            case "link" if isinstance(change, BgpNeighbour):
+            case "link" | "session" if isinstance(change, _Session) and change.neighbor:
                 found.out |= _session(change, fabric, at)
-            case "link":
+            case "link" | "session":
                 found.out |= cables
             case "node":
                 found.out |= every
@@ -51,6 +62,8 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
                 found.halted.add(place.node)
             case "process":
                 found.stopped.add(place.process)
+            case "nothing":
+                pass  # the ranks of its node are touched all the same
             case _ if not place.process:
                 found.impaired |= cables
     found.impaired -= found.out
@@ -66,11 +79,11 @@ def _takes_out(change: Change) -> str:
     if isinstance(change, NodePower):
         return "node" if change.state == "stop" else "stands still"
     if isinstance(change, ProcessSignal):
-        return "process"
+        return "nothing" if change.signal == "USR1" else "process"
     return "link" if isinstance(change, LinkState | BgpNeighbour) else ""
 
 
-def _session(change: BgpNeighbour, fabric: Fabric, at: Mapping[Port, Link]) -> set[str]:
+def _session(change: _Session, fabric: Fabric, at: Mapping[Port, Link]) -> set[str]:
     """The cable that a routing session runs over, by interface or by the neighbour's address."""
     here = at.get(Port(change.place.node, change.neighbor))
     if here is not None:

@@ -123,10 +123,13 @@ class TwoHosts:
             pid = self.processes[place.process].pid
             return Where(pid=pid, started=process_state(pid)[1])
         node = place.node if place.side == "node" else "wire"
+        if not place.port:
+            return Where(self.path(node), inode(self.path(node)))
         index = self.index[f"{place.node}:{place.port}", place.side]
         number = int(place.port[-1]) - 1
         name = place.port if place.side == "node" else f"w{number}{'ab'[int(place.node[-1]) - 1]}"
-        return Where(self.path(node), inode(self.path(node)), name, index)
+        across = "" if place.side == "node" else name[:-1] + {"a": "b", "b": "a"}[name[-1]]
+        return Where(self.path(node), inode(self.path(node)), name, index, across=across)
 
     def wheres(self, changes):
         return {change.place: self.resolve(change.place) for change in changes}

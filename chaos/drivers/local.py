@@ -134,10 +134,10 @@ class LocalReach(ABC):
 
 
 def no_router(fabric: Fabric, node: str) -> str:
-    """Why no BGP session of a node can be touched; empty for a node that runs FRR."""
+    """Why no BGP session or daemon of a node can be touched; empty where FRR runs."""
     if fabric.node(node).runs == "frr":
         return ""
-    return f"{node} runs no BGP of FRR, so it has no session to shut down; name a router"
+    return f"{node} runs no BGP of FRR, so it has no session and no daemon of it; name a router"
 
 
 def hosts_of(fabric: Fabric) -> tuple[Node, ...]:

@@ -40,7 +40,7 @@ class Commanded:
     def do(self) -> None:
         """Run the commands."""
         for argv in self.steps.do:
-            code, said = _command(argv)
+            code, said = command(argv)
             if code:
                 raise ApplyError(f"{self.change.describe()}: {shlex.join(argv)}: {said}")
 
@@ -49,12 +49,12 @@ class Commanded:
         if not self.in_force():
             return ()
         self.acted += 1
-        answers = [(argv, *_command(argv)) for argv in self.steps.undo]
+        answers = [(argv, *command(argv)) for argv in self.steps.undo]
         return tuple(f"{shlex.join(argv)}: {said}" for argv, code, said in answers if code)
 
     def in_force(self) -> bool:
         """Whether the look, which succeeded, says so."""
-        code, said = _command(self.steps.look)
+        code, said = command(self.steps.look)
         if code:
             raise FabricError(
                 f"{self.change.place.node}: {shlex.join(self.steps.look)}: {said or code}"
@@ -70,10 +70,12 @@ class Commanded:
         """Nothing is held."""
 
 
-def _command(argv: Sequence[str]) -> tuple[int, str]:
+def command(argv: Sequence[str], stdin: bytes = b"") -> tuple[int, str]:
     """Exit status of a command, and what it said; 127 where it cannot be started."""
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=_COMMAND_S, check=False)
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, timeout=_COMMAND_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return 124, f"not over after {_COMMAND_S} s"
     except OSError as error:

@@ -13,16 +13,43 @@ from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.packets import Rule
 from chaos.registry import FAULTS, InForce, load
-from chaos.units import Duration, Hertz, Percent
+from chaos.units import Bitrate, Duration, Hertz, Percent, Size
+from faults.acl_drop import AclDrop
+from faults.bfd_down import BfdDown
 from faults.bgp_down import BgpDown
+from faults.bgp_reset import BgpReset
+from faults.cpu_load import CpuLoad
+from faults.daemon_freeze import DaemonFreeze
+from faults.daemon_kill import DaemonKill
+from faults.daemon_restart import DaemonRestart
+from faults.dirty_optic import DirtyOptic
+from faults.forwarding_loop import ForwardingLoop
+from faults.forwarding_off import ForwardingOff
+from faults.hash_polarised import HashPolarised
 from faults.link_down import LinkDown
 from faults.link_flap import LinkFlap
+from faults.link_slow import LinkSlow
+from faults.member_lost import MemberLost
+from faults.mtu_mismatch import MtuMismatch
+from faults.nic_kill import NicKill
+from faults.nic_load import NicLoad
 from faults.node_down import NodeDown
 from faults.node_stop import NodeStop
 from faults.packet_fault import PacketFault
 from faults.packet_loss import PacketLoss
+from faults.plane_down import PlaneDown
+from faults.prefix_churn import PrefixChurn
+from faults.rail_down import RailDown
 from faults.rank_kill import RankKill
 from faults.rank_stop import RankStop
+from faults.rendezvous_loss import RendezvousLoss
+from faults.route_blackhole import RouteBlackhole
+from faults.route_detour import RouteDetour
+from faults.route_withdraw import RouteWithdraw
+from faults.straggler import Straggler
+from faults.tiny_buffers import TinyBuffers
+from faults.wires_swapped import WiresSwapped
+from faults.wrong_value import WrongValue
 
 CABLE = "h1:eth1--h2:eth1"
 
@@ -41,6 +68,22 @@ ONE_OF_EACH = {
     "node_down": NodeDown("h1"),
     "rank_kill": RankKill(0),
     "rank_stop": RankStop(0),
+    "route_blackhole": RouteBlackhole("h1", "10.9.0.0/16"),
+    "route_detour": RouteDetour("h1", "10.9.0.0/16", "eth2"),
+    "member_lost": MemberLost("h1", "10.7.0.0/16", CABLE),
+    "acl_drop": AclDrop("h1", "10.0.0.2", "10.0.0.1", sport=49152),
+    "bfd_down": BfdDown(CABLE),
+    "forwarding_off": ForwardingOff("h1"),
+    "hash_polarised": HashPolarised("h1"),
+    "mtu_mismatch": MtuMismatch(CABLE, "h1", Size(1000)),
+    "link_slow": LinkSlow(CABLE, Bitrate(10**7)),
+    "tiny_buffers": TinyBuffers(CABLE, Bitrate(10**8), "h1"),
+    "dirty_optic": DirtyOptic(CABLE, 1e-6, "h1"),
+    "nic_kill": NicKill("h1"),
+    "rail_down": RailDown(CABLE),
+    "plane_down": PlaneDown(CABLE),
+    "rendezvous_loss": RendezvousLoss("h1"),
+    "straggler": Straggler(0, Percent(50)),
 }
 #: Further values of the same faults, where a field changes what is done.
 MORE = {
@@ -52,6 +95,15 @@ MORE = {
     "link_flap silent": LinkFlap(CABLE, mode="silent", down=Duration(10**7), up=Duration(10**7)),
     "packet_loss both": PacketLoss(CABLE, share=Percent(0.01), match="ip saddr 10.0.0.1"),
     "packet_loss roce": PacketLoss(CABLE, share=Percent(100), roce=True),
+    "route_blackhole told": RouteBlackhole("h1", "2001:db8:9::/48", "unreachable"),
+    "route_detour ipv6": RouteDetour("h1", "2001:db8:9::/48", "h2"),
+    "acl_drop any port": AclDrop("h1", "2001:db8::2", "2001:db8::1", "tcp"),
+    "bfd_down one way": BfdDown(CABLE, "h2"),
+    "mtu_mismatch above ipv6": MtuMismatch(CABLE, "h2", Size(1400)),
+    "link_slow fast": LinkSlow(CABLE, Bitrate(4 * 10**10), "h2", Size(10**6)),
+    "nic_kill admin": NicKill("h1", ("eth1",), "admin"),
+    "rail_down silent": RailDown("h1:eth2", "silent"),
+    "forwarding_off ipv6": ForwardingOff("h1", family=6),
     "packet_fault all": packets("both"),
     "packet_fault after": packets(select={"roce": True}, when={"after": 200}),
     "packet_fault every": packets(select={"opcode": ["first", "last"]}, when={"every": 100}),
@@ -78,6 +130,18 @@ ALL = ONE_OF_EACH | MORE
 #: Faults that need more than two hosts and a cable; `tests/netns` and `tests/lab` break with them.
 ELSEWHERE = {
     "bgp_down": BgpDown("h1", "eth1"),
+    "bgp_reset": BgpReset("h1", "eth1"),
+    "bgp_reset train": BgpReset("h1", how="in", count=2, every=Duration(10**9)),
+    "route_withdraw": RouteWithdraw("h1", "10.9.0.0/16"),
+    "prefix_churn": PrefixChurn("h1", "2001:db8:9::/48", "eth1"),
+    "forwarding_loop": ForwardingLoop(CABLE, "10.9.0.0/16"),
+    "daemon_kill": DaemonKill("h1"),
+    "daemon_freeze": DaemonFreeze("h1", "bgpd"),
+    "daemon_restart": DaemonRestart("h1", "bgpd", down=Duration(10**8)),
+    "cpu_load": CpuLoad("h1", 2, 5),
+    "nic_load": NicLoad("h1", "h2", Bitrate(10**7)),
+    "wires_swapped": WiresSwapped("h1:eth1", "h1:eth2"),
+    "wrong_value": WrongValue(0, count=2),
     "node_stop": NodeStop("h1"),
     "node_stop pause": NodeStop("h1", how="pause"),
 }
@@ -89,7 +153,7 @@ every_kind = pytest.mark.parametrize("fault", ONE_OF_EACH.values(), ids=ONE_OF_E
 
 FABRIC = Fabric(
     "two-hosts",
-    {"h1": Node("h1"), "h2": Node("h2")},
+    {"h1": Node("h1"), "h2": Node("h2", addresses={"eth1": ("10.0.0.2/24",)})},
     tuple(Link(Port("h1", f"eth{n}"), Port("h2", f"eth{n}")) for n in (1, 2)),
 )
 
@@ -215,6 +279,8 @@ def enrich(two_hosts, fault):
             "ip route add 10.8.0.0/16 nhid 7",
         ):
             two_hosts.run("h1", *argv.split())
+    for key in ("ipv4.ip_forward", "ipv6.conf.all.forwarding", "ipv4.fib_multipath_hash_policy"):
+        two_hosts.run("h1", "sysctl", "-qw", f"net.{key}=1")
     vlan = "link add link eth1 name eth1.5 type vlan id 5"
     made = subprocess.run(
         ("ip", "-n", f"{two_hosts.prefix}h1", *vlan.split()), capture_output=True, check=False

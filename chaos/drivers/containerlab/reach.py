@@ -11,13 +11,15 @@ from typing import ClassVar
 
 import chaos
 from chaos.change import (
-    BgpNeighbour,
+    AtRouter,
     Change,
     LinkState,
     NodePower,
     PacketDrop,
     PacketRule,
     Place,
+    PortShape,
+    WireTo,
     Where,
 )
 from chaos.driver import Done
@@ -31,6 +33,7 @@ from chaos.drivers.state import State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
 from chaos.netns import inode
+from chaos.packets.engines import away
 
 _SOURCE = str(Path(chaos.__file__).resolve().parents[1])
 _KILLS = (1, 42)  # the daemon's interface from which a stop is a kill, and not a request
@@ -62,7 +65,7 @@ class LabReach(LocalReach):
     def refusal(cls, change: Change, fabric: Fabric) -> str:
         """Why a change cannot be made here, and what instead; empty when it can."""
         place = change.place
-        if isinstance(change, BgpNeighbour):
+        if isinstance(change, AtRouter):
             return no_router(fabric, place.node)
         if isinstance(change, NodePower):
             if place.node in deploy.containers_of(fabric):
@@ -79,6 +82,16 @@ class LabReach(LocalReach):
                 "ends stay up; use mode: admin with end: both, or deploy the lab with railbreak up "
                 "(Containerlab 0.78 or newer), which stitches its links"
             )
+        if isinstance(change, WireTo):
+            return (
+                f"link {link.id} ends where the topology file says; exchange its ends there and deploy "
+                "the lab again, or use the embedded fabric, whose cables can be led elsewhere"
+            )
+        if isinstance(change, PortShape) and far.node not in deploy.containers_of(fabric):
+            return (
+                f"what arrives at {place.node} over {link.id} is sent by {far.node or 'nobody'}, which "
+                "is no container, so it cannot be slowed there; name the other end"
+            )
         if isinstance(change, PacketDrop | PacketRule) and far.node not in deploy.containers_of(
             fabric
         ):
@@ -86,7 +99,7 @@ class LabReach(LocalReach):
                 f"what {place.node} sends over {link.id} arrives at {far.node or 'nobody'}, which "
                 "is no container, so it cannot be dropped there; name the other end"
             )
-        return ""
+        return away(change.rule.then) if isinstance(change, PacketRule) else ""
 
     def namespaces(self) -> Mapping[str, str]:
         """Path of the network namespace per container, asked for anew when one has ended."""
@@ -145,10 +158,10 @@ class LabReach(LocalReach):
         if reason := self.refusal(change, self.fabric):
             raise CapabilityError(reason)
         place = change.place
-        if isinstance(change, PacketDrop | PacketRule) and place.side == "wire":
+        if isinstance(change, PacketDrop | PacketRule | PortShape) and place.side == "wire":
             port = Port(place.node, place.port)
             return self.resolve(Place.at(self.fabric.link_at(port).other(port)))
-        if isinstance(change, BgpNeighbour):
+        if isinstance(change, AtRouter):
             box = self._nodes.box(place.node)
             enter = (self._runtime.program, "exec", "-i", box.name)
             return dataclasses.replace(self.resolve(place), enter=enter)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from chaos.change import BgpNeighbour, Change, NodePower, Place, Where
+from chaos.change import AtRouter, Change, NodePower, Place, Where, WireTo
 from chaos.driver import Audit, Capability, Done, unsupported
 from chaos.drivers import audit, ready, state
 from chaos.drivers.local import LocalReach, no_router
@@ -160,17 +160,22 @@ class NetnsDriver(LocalReach):
                 "nodes are namespaces that nothing runs; node_down cuts it off, rank_kill and "
                 "rank_stop end or stop its ranks"
             )
-        if isinstance(change, BgpNeighbour):
+        if isinstance(change, AtRouter):
             return no_router(fabric, change.place.node)
         return ""
 
     def locate(self, change: Change) -> Where:
         """Where a change acts now; a router's command line is entered from outside."""
         where = super().locate(change)
-        if not isinstance(change, BgpNeighbour):
+        if isinstance(change, WireTo):
+            node, _, port = change.to.partition(":")
+            return dataclasses.replace(where, across=self.plan.end(Port(node, port)).wire_name)
+        if not isinstance(change, AtRouter):
             return where
         spaces = entry_of(self._state, change.place.node).paths
-        enter = ("nsenter", f"--net={spaces['net']}", f"--mount={spaces['mnt']}", "--")
+        words = {"net": "net", "mnt": "mount", "uts": "uts", "pid": "pid"}
+        entered = (f"--{word}={spaces[kind]}" for kind, word in words.items())
+        enter = ("nsenter", *entered, "--")
         return dataclasses.replace(where, enter=enter)
 
     @property
@@ -215,7 +220,9 @@ class NetnsDriver(LocalReach):
             return Where(path, inode(path))
         end = self.plan.end(Port(place.node, place.port))
         if place.side == "wire":
-            return Where(self.wire, inode(self.wire), end.wire_name, end.wire_ifindex)
+            across = self.plan.across(end)
+            name, index = end.wire_name, end.wire_ifindex
+            return Where(self.wire, inode(self.wire), name, index, across=across)
         path = self.namespaces()[place.node]
         return Where(path, inode(path), end.port.name, end.ifindex)
 

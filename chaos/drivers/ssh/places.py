@@ -12,10 +12,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chaos import nos
-from chaos.change import BgpNeighbour, Change, LinkState, NodePower, PacketDrop, PacketRule, Place
+from chaos.change import (
+    AtRouter,
+    Change,
+    DaemonState,
+    LinkState,
+    NodePower,
+    PacketDrop,
+    PacketRule,
+    Place,
+    PortShape,
+    WireTo,
+)
 from chaos.drivers.ssh.target import Target
 from chaos.errors import RailbreakError, SpecError
 from chaos.fabric import Fabric, Port
+from chaos.packets.engines import away
 
 #: What a platform is called that is an ordinary Linux host.
 LINUX = frozenset({"", "linux", "host"})
@@ -89,7 +101,7 @@ def rdma_of(fabric: Fabric, port: Port) -> tuple[str, ...]:
     return tuple(found.get(port.name, ()))
 
 
-def opposite(change: LinkState | PacketDrop | PacketRule, fabric: Fabric) -> Change:
+def opposite(change: LinkState | PacketDrop | PacketRule | PortShape, fabric: Fabric) -> Change:
     """The same for a change at the wire's side, made at the other end of the cable."""
     here = Port(change.place.node, change.place.port)
     return replace(change, place=Place.at(fabric.link_at(here).other(here)))
@@ -111,7 +123,7 @@ def moved(changes: Sequence[Change], fabric: Fabric) -> Moved:
     notes: list[str] = []
     for change in changes:
         real = change
-        if isinstance(change, LinkState | PacketDrop | PacketRule) and change.place.side == "wire":
+        if isinstance(change, LinkState | PacketDrop | PacketRule | PortShape) and change.place.side == "wire":
             real = opposite(change, fabric)
             if isinstance(change, LinkState):
                 real = LinkState(_one_end(change.place, dark, fabric) or real.place)
@@ -141,7 +153,18 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
             "power (a PDU or BMC has); node_down cuts it off, rank_stop and rank_kill stop or end "
             "its processes"
         )
-    if isinstance(change, LinkState | PacketDrop | PacketRule) and place.side == "wire":
+    if isinstance(change, WireTo):
+        return (
+            f"driver {driver} cannot lead the cable at {place.node}:{place.port} elsewhere: exchange "
+            "the plugs by hand and ask railbreak fabric verify, or use the embedded fabric"
+        )
+    if isinstance(change, DaemonState):
+        return (
+            f"driver {driver} cannot {change.how} a daemon of {place.node}: what supervises it there "
+            "(watchfrr, systemd) would start it in its own time, and that could not be "
+            "told from ours; bgp_down and bgp_reset end its sessions, route_withdraw its routes"
+        )
+    if isinstance(change, LinkState | PacketDrop | PacketRule | PortShape) and place.side == "wire":
         here = Port(place.node, place.port)
         link = fabric.link_at(here)
         if len(link.ports) < 2:
@@ -159,19 +182,23 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
             return nos.refusal(nos.platform(named), change)
         except RailbreakError as error:
             return f"{place.node}: {error}"
-    if isinstance(change, BgpNeighbour) and fabric.node(place.node).role == "host":
+    if isinstance(change, AtRouter) and fabric.node(place.node).role == "host":
         return f"{place.node} is a host and runs no routing daemon; name a router"
-    if isinstance(change, PacketDrop | PacketRule):
+    if isinstance(change, PacketRule) and (why := away(change.rule.then)):
+        return why
+    if isinstance(change, PacketDrop | PacketRule | PortShape):
         return _bypassed(change, fabric)
     return ""
 
 
-def _bypassed(change: PacketDrop | PacketRule, fabric: Fabric) -> str:
-    """The refusal of a drop that the traffic it is meant for never meets."""
+def _bypassed(change: PacketDrop | PacketRule | PortShape, fabric: Fabric) -> str:
+    """The refusal of a drop or a rate that the traffic it is meant for never meets."""
     port = Port(change.place.node, change.place.port)
     devices = rdma_of(fabric, port)
     if isinstance(change, PacketRule):
         kernel_only = change.rule.select.protocol == "tcp"
+    elif isinstance(change, PortShape):
+        kernel_only = False
     else:
         kernel_only = "tcp" in change.match or "icmp" in change.match
     if not devices or kernel_only:
