@@ -154,6 +154,9 @@ def unsupported(title: str, change: Change) -> CapabilityError:
     instead = {
         "process_signal": "name a process of a host instead",
         "node_power": "use the rack's power controller, or take its ports down",
+        "load": "load a host instead",
+        "port_mtu": "name the end at a Linux host, or set it by hand",
+        "port_shape": "name the other end, where a Linux host sends",
     }.get(change.kind, "take a port down, shut a BGP neighbour, or drop a flow instead")
     return CapabilityError(
         f"{title}: {change.describe()}: cannot be done by command line; {instead}"
