@@ -22,7 +22,8 @@ from chaos.fabric import Fabric, Port
 from chaos.limits import Limits, bound, defaults
 from chaos.radius import Radius, Rank, radius
 from chaos.sight import Sight
-from chaos.strikes import as_text, groups
+from chaos.strike import as_text
+from chaos.strikes import groups
 from chaos.units import Percent
 
 #: Combinations of meanings looked at; of more, an even selection (what is armed is looked at anew).

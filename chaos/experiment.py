@@ -6,32 +6,27 @@ so there is no second schema to keep in step. `docs/experiments.md` describes th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from chaos.abort import Abort
-from chaos.arrivals import Arrivals, Rate, undrawn
-from chaos.document import Document, join, read
+from chaos.document import Document, read
 from chaos.errors import SpecError, near
-from chaos.experiment_values import Experiment, Phases, quoted
-from chaos.fields import convert, shown
+from chaos.experiment_faults import arrivals, built, converted, faults, trace
+from chaos.experiment_values import Experiment, Phases
+from chaos.fields import shown
 from chaos.limits import Limits
 from chaos.objectives import Objective, objective
-from chaos.registry import FAULTS, PROBES, build
+from chaos.registry import PROBES
 from chaos.registry import load as load_registry
 from chaos.shipped import experiment_names, experiment_path
-from chaos.timing import Range, Timing
-from chaos.trace import Trace
-from chaos.trace import load as load_trace
+from chaos.timing import Range
 from chaos.units import Duration
-from chaos.worded import fields_from
 
 __all__ = ["Experiment", "Phases", "Range", "load", "loads"]
 
-_LABEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 #: The fields of an experiment file, in the order in which they read best.
 FIELDS = (
     *("promise", "fabric", "seed", "fault", "faults", "arrivals", "trace", "probes", "exposed"),
@@ -77,16 +72,16 @@ def loads(text: str, file: str = "experiment.yaml") -> Experiment:
         "probes": _probes(document, top["probes"]),
         "objectives": _objectives(document, top["objectives"]),
     }
-    made["faults"], made["timings"] = _faults(document, top)
+    made["faults"], made["timings"] = faults(document, top)
     if "arrivals" in top:
-        made["arrivals"] = _arrivals(document, top["arrivals"])
+        made["arrivals"] = arrivals(document, top["arrivals"])
     if top.get("trace") is not None:
-        made["trace"] = _trace(document, top["trace"])
+        made["trace"] = trace(document, top["trace"])
     kinds: dict[str, Any] = {"seed": int, "trials": int, "placebos": int}
     kinds |= {"max_life": Duration, "exposed": str}
     for name, kind in kinds.items():
         if name in top:
-            made[name] = _converted(document, kind, top[name], name)
+            made[name] = converted(document, kind, top[name], name)
     if "limits" in top:
         made["limits"] = _limits(document, top["limits"])
     if "abort" in top:
@@ -96,15 +91,8 @@ def loads(text: str, file: str = "experiment.yaml") -> Experiment:
     return Experiment(**made, name=Path(file).stem, document=document)
 
 
-def _converted(document: Document, kind: Any, value: Any, at: str) -> Any:
-    try:
-        return convert(kind, value)
-    except SpecError as error:
-        raise document.locate(error, at) from None
-
-
 def _words(document: Document, top: Mapping[str, Any], name: str) -> str:
-    text = " ".join(str(_converted(document, str, top[name], name)).split())
+    text = " ".join(str(converted(document, str, top[name], name)).split())
     if not text:
         raise document.wrong("text expected, got nothing", name)
     return text
@@ -121,133 +109,6 @@ def _fabric(document: Document, top: Mapping[str, Any]) -> str:
     return str(path)
 
 
-def _faults(
-    document: Document, top: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], tuple[Timing, ...]]:
-    """The faults, and when each of them is; no timings where none is written."""
-    if "fault" in top and "faults" in top:
-        raise document.wrong("give either fault or faults", "faults")
-    many, places = top.get("faults", []), []
-    if not isinstance(many, list):
-        raise document.wrong(f"a list expected, got {shown(many)}", "faults")
-    places = [f"faults[{at}]" for at in range(len(many))]
-    if top.get("fault") is not None:
-        many, places = [top["fault"]], ["fault"]
-    found = [_fault(document, one, at) for one, at in zip(many, places, strict=True)]
-    timings = tuple(timing for _, timing in found)
-    plain = all(timing == Timing() for timing in timings)
-    return tuple(fault for fault, _ in found), () if plain else timings
-
-
-def _fault(document: Document, value: Any, at: str) -> tuple[Any, Timing]:
-    if isinstance(value, str):
-        value = {value: {}}
-    given = dict(value) if isinstance(value, dict) else {}
-    times = {word: given.pop(word) for word in ("at", "for", "after") if word in given}
-    if len(given) != 1:
-        raise document.wrong(
-            f"one fault and its fields expected, such as link_down: {{link: in-use}}; "
-            f"got {shown(value)}",
-            at,
-        )
-    ((key, values),) = given.items()
-    name, slash, label = key.partition("/")
-    if slash and not _LABEL.fullmatch(label):
-        raise document.wrong(
-            f"a label is lower case letters and digits after /, got {key!r}", join(at, key)
-        )
-    fault = _built(document, FAULTS, "fault", name, values, join(at, key))
-    made: dict[str, Any] = {"label": label}
-    for word, kind in (("at", Duration), ("for", Duration), ("after", str)):
-        if word in times:
-            field = "length" if word == "for" else word
-            made[field] = _converted(document, kind, times[word], join(at, word))
-    try:
-        return fault, Timing(**made)
-    except SpecError as error:
-        raise document.locate(error, at) from None
-
-
-def _arrivals(document: Document, value: Any) -> tuple[Arrivals, ...]:
-    many = value if isinstance(value, list) else [value]
-    made = []
-    for index, one in enumerate(many):
-        at = f"arrivals[{index}]" if isinstance(value, list) else "arrivals"
-        known = ("of", "over", "rate", "compress", "for", "population")
-        given = document.mapping(one, at, known, "arrivals")
-        for word in known[:-1]:
-            if word not in given:
-                raise document.wrong(f"arrivals need {word}", at)
-        over = _converted(document, str, given["over"], f"{at}.over")
-        fields_ = {
-            "rate": _converted(document, Rate, given["rate"], f"{at}.rate"),
-            "compress": _converted(document, float, given["compress"], f"{at}.compress"),
-            "length": _converted(document, Range, given["for"], f"{at}.for"),
-        }
-        if "population" in given:
-            fields_["population"] = _converted(
-                document, int, given["population"], f"{at}.population"
-            )
-        fault = _drawn(document, given["of"], over, f"{at}.of")
-        try:
-            made.append(Arrivals(fault, over, **fields_))
-        except SpecError as error:
-            raise document.locate(error, at) from None
-    return tuple(made)
-
-
-def _drawn(document: Document, value: Any, over: str, at: str) -> Any:
-    """A fault whose element is drawn; `over` stands where it will be."""
-    if isinstance(value, str):
-        value = {value: {}}
-    if not isinstance(value, dict) or len(value) != 1:
-        raise document.wrong(
-            f"one fault and its fields expected, such as link_down: {{mode: carrier}}; "
-            f"got {shown(value)}",
-            at,
-        )
-    ((name, values),) = value.items()
-    if name in FAULTS and isinstance(values, dict):
-        try:
-            values = undrawn(FAULTS[name], values, over)
-        except SpecError as error:
-            raise document.locate(error, join(at, name)) from None
-    return _built(document, FAULTS, "fault", name, values, join(at, name))
-
-
-def _trace(document: Document, value: Any) -> Trace:
-    given = document.mapping(value, "trace", ("file", "compress"), "a trace")
-    for word in ("file", "compress"):
-        if word not in given:
-            raise document.wrong(f"a trace needs {word}", "trace")
-    name = _converted(document, str, given["file"], "trace.file")
-    compress = _converted(document, float, given["compress"], "trace.compress")
-    if not 0 < compress <= 1e12:
-        raise document.wrong(
-            f"above 0 and at most 1e12 expected, got {compress:g}", "trace.compress"
-        )
-    path = Path(document.file).parent / name
-    if "\0" in name or not path.is_file():
-        raise document.wrong(f"no such file {str(path)!r}", "trace.file")
-    return load_trace(path, compress, _traced)
-
-
-def _traced(text: str, element: str) -> Any:
-    """A fault of a trace: its name and fields in one cell, and what it strikes in another."""
-    name, *words = text.split() or [""]
-    cls = FAULTS.get(name)
-    values = fields_from(cls, words)
-    known = set() if cls is None else {item.name for item in fields(cls)}
-    for word in ("link", "node", "rank"):
-        if word in known:
-            tail = element.removeprefix("rank")
-            if word == "rank" and not tail.isdecimal():
-                raise SpecError(f"a rank such as rank3 expected, got {element!r}")
-            values[word] = int(tail) if word == "rank" else element
-            break
-    return build(FAULTS, "fault", name, values)
-
-
 def _probes(document: Document, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         raise document.wrong(
@@ -261,21 +122,8 @@ def _probes(document: Document, value: Any) -> dict[str, Any]:
         name, slash, tail = label.partition("/")
         if slash and not tail.replace("-", "").replace("_", "").isalnum():
             raise document.wrong(f"a label is letters and digits after /, got {label!r}", at)
-        made[label] = _built(document, PROBES, "probe", name, values, at)
+        made[label] = built(document, PROBES, "probe", name, values, at)
     return made
-
-
-def _built(
-    document: Document, table: dict[str, Any], what: str, name: str, values: Any, at: str
-) -> Any:
-    values = {} if values is None else values
-    try:
-        if name in table and not isinstance(values, dict):
-            raise SpecError(f"fields of {what} {name} expected, got {shown(values)}")
-        return build(table, what, name, values)
-    except SpecError as error:
-        inner = error.field or quoted(values if isinstance(values, dict) else {}, error.reason)
-        raise document.wrong(error.reason, join(at, inner)) from None
 
 
 def _phases(document: Document, value: Any) -> Phases:
@@ -284,7 +132,7 @@ def _phases(document: Document, value: Any) -> Phases:
     made = {}
     for name, length in given.items():
         kind = Range if name == "storm" else Duration
-        made[name] = _converted(document, kind, length, f"phases.{name}")
+        made[name] = converted(document, kind, length, f"phases.{name}")
     try:
         return Phases(**made)
     except SpecError as error:

@@ -19,7 +19,7 @@ from chaos.ground import Ground
 from chaos.objectives import Bound, DetectedBy, UndetectedBy
 from chaos.record import Exposure
 from chaos.registry import Traffic
-from chaos.strikes import WRITTEN, Strike
+from chaos.strike import WRITTEN, Strike
 from chaos.timeline import now_ns
 
 Path = tuple[Crossing, ...]

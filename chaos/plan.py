@@ -10,7 +10,8 @@ from chaos.aim import aim
 from chaos.change import Change, NodePower, PacketDrop, PacketRule, Where
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Fabric
-from chaos.strikes import Slot, Storm, Strike, as_text, slots, storms
+from chaos.strike import Strike, as_text
+from chaos.strikes import Slot, Storm, slots, storms
 
 __all__ = [
     "Reach",

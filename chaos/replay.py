@@ -9,7 +9,8 @@ from chaos.experiment import Experiment
 from chaos.experiment_fit import fits
 from chaos.fabric import Fabric
 from chaos.record import Record
-from chaos.strikes import Planned, Slot, Storm, from_json
+from chaos.strike import from_json
+from chaos.strikes import Planned, Slot, Storm
 from chaos.units import Duration
 
 

@@ -144,6 +144,7 @@ async def _run(
             await revive(observer)
             trial = await run_trial(ground, slot, storm)
             trials.append(judge_trial(trial))
+            noted = _tell_notes(driver, noted, told)
             _keep(folder, replace(made, trials=tuple(trials)), driver)
             told("trial.judged", {"number": slot.number, "verdict": trials[-1].verdict})
             be_whole(trials[-1])
@@ -272,6 +273,13 @@ def rejudge(made: Record, experiment: Experiment) -> Record:
             f"the record is of experiment {made.experiment.get('name')!r}, not {experiment.name!r}"
         )
     return finish(made, experiment, [judge_trial(trial) for trial in made.trials])
+
+
+def _tell_notes(driver: Driver, told_of: int, tell: Tell) -> int:
+    """Tell what the driver has noted since; how many notes there are now."""
+    for sentence in driver.warnings[told_of:]:
+        tell("fabric.noted", {"sentence": sentence})
+    return len(driver.warnings)
 
 
 def _keep(folder: Path, made: Record, driver: Driver) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from chaos import budget, quarantine, strikes
+from chaos import budget, quarantine
 from chaos.aim import Aimed
 from chaos.change import Change
+from chaos.collide import together
 from chaos.driver import Holder
 from chaos.errors import SpecError, near
 from chaos.expose import look
@@ -17,7 +18,7 @@ from chaos.ground import Ground
 from chaos.hands import Proof as HandsProof
 from chaos.record import Proof
 from chaos.registry import InForce
-from chaos.strikes import Strike, as_text
+from chaos.strike import Strike, as_text
 from chaos.timeline import Moment, now_ns
 from chaos.units import Duration
 from chaos.watch import Tripped, Watch
@@ -180,7 +181,7 @@ async def _allow(
     experiment, driver = ground.experiment, ground.driver
     every = [change for changes in placed for change in changes]
     await asyncio.to_thread(quarantine.be_free, [one.place.node for one in every], driver)
-    for group in strikes.together(falling):
+    for group in together(falling):
         budget.hold(
             "; ".join(as_text(falling[at].fault) for at in group),
             [change for at in group for change in placed[at]],

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from chaos import apart, load, measures, snapshot, strikes
+from chaos import apart, collide, load, measures, snapshot
 from chaos.aim import Aimed
 from chaos.calm import Calm, alarms, be_calm, busy, clip
 from chaos.errors import BlockedError, SpecError
@@ -22,7 +22,8 @@ from chaos.expose import Met, expose, judged, of_impact, overall
 from chaos.ground import Ground
 from chaos.record import Exposure, Trial
 from chaos.storm import Fallen, Falling, weather
-from chaos.strikes import Slot, Storm, as_text
+from chaos.strike import Strike, as_json, as_text
+from chaos.strikes import Slot, Storm
 from chaos.timeline import Event, Measure, Readings, Windows, now_ns
 from chaos.watch import Watch
 
@@ -129,17 +130,15 @@ def _separate(
         BlockedError: two that were written cannot; nothing was broken.
     """
     try:
-        kept, left = strikes.separate([one.strike for one in falling], ground.driver.fabric)
+        kept, left = collide.separate([one.strike for one in falling], ground.driver.fabric)
     except SpecError as error:
         raise BlockedError(error.reason) from None
     return tuple(falling[at] for at in kept), left
 
 
-def _told(
-    strike: strikes.Strike, one: Falling | None = None, fell: Fallen | None = None
-) -> dict[str, Any]:
+def _told(strike: Strike, one: Falling | None = None, fell: Fallen | None = None) -> dict[str, Any]:
     """A strike for the record."""
-    told: dict[str, Any] = {**strikes.as_json(strike), "text": as_text(strike.fault)}
+    told: dict[str, Any] = {**as_json(strike), "text": as_text(strike.fault)}
     aimed = one.aimed if one else None
     event = fell.event if fell else None
     return told | {

@@ -28,7 +28,7 @@ from chaos.recover import Status
 from chaos.registry import InForce
 from chaos.run import describe, finish
 from chaos.storm import Falling, weather
-from chaos.strikes import strike
+from chaos.strike import strike
 from chaos.timeline import Measure, Moment, Readings, Windows, now_ns
 from chaos.units import Duration
 from chaos.watch import Watch
@@ -417,6 +417,15 @@ def test_without_a_condition_the_storm_takes_its_time():
     assert took >= 300 * MS
     assert heal.latest_ns - event.earliest_ns >= 300 * MS
     assert proof.in_force is proof.taken_back is True
+
+
+def test_the_acts_of_every_fault_name_its_own_changes():
+    """Each injector counts from 0; the record's changes are those of all faults."""
+    (proof, *_), hands, _ = storm(Heard(meter=Meter()), (), "300 ms", faults=("host1", "host2"))
+
+    assert [change["strike"] for change in proof.changes] == [0, 1]
+    assert [act["change"] for act in proof.actions] == [0, 0, 1, 1]
+    assert len(hands) == 2
 
 
 @pytest.mark.parametrize("faults", [("host1",), ("host1", "host2")])

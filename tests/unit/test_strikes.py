@@ -1,21 +1,31 @@
 """What falls in each storm: times as written, seeded draws, what is together, what cannot be."""
 
-from dataclasses import replace
+import asyncio
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
 from chaos import budget
-from chaos.errors import SpecError
+from chaos.aim import Aimed
+from chaos.collide import HEALING_NS, together
+from chaos.errors import BlockedError, SpecError
 from chaos.experiment import loads
+from chaos.expose import LOOK_NS, look, overall
+from chaos.fabric import Crossing, Stream
 from chaos.judge import Verdict
 from chaos.limits import Limits
 from chaos.plan import lines
-from chaos.record import Record, Trial, from_json, to_json
+from chaos.record import Exposure, Record, Trial, from_json, to_json
 from chaos.replay import again, recorded
-from chaos.strikes import Strike, as_json, groups, storms, together
-from chaos.strikes import from_json as strike_from_json
+from chaos.storm import Falling
+from chaos.strike import Strike, as_json
+from chaos.strike import from_json as strike_from_json
+from chaos.strikes import groups, storms
+from chaos.timeline import now_ns
 from chaos.timing import Timing, settle
 from chaos.topology import load
+from chaos.trial import _separate
 from chaos.units import Duration
 from faults.link_down import LinkDown
 
@@ -259,13 +269,17 @@ def fault(at, until, link="leaf1--spine1"):
         ([(0, 10)], ((0,),)),
         ([(0, 10), (20, 30)], ((0,), (1,))),
         ([(0, 10), (10, 30)], ((0, 1),)),
+        ([(0, 10), (11, 30)], ((0, 1),)),
+        ([(0, 10), (12, 30)], ((0,), (1,))),
         ([(0, 10), (5, 30), (20, 40)], ((0, 1), (1, 2))),
         ([(0, 40), (5, 10), (20, 30)], ((0, 1), (0, 2))),
         ([(0, 10), (0, 10), (0, 10)], ((0, 1, 2),)),
     ],
 )
 def test_what_is_in_force_together(times, sets):
-    assert together([fault(at, until) for at, until in times]) == sets
+    scaled = [fault(at * HEALING_NS, until * HEALING_NS) for at, until in times]
+
+    assert together(scaled) == sets
 
 
 LINKS = """faults:
@@ -273,7 +287,7 @@ LINKS = """faults:
   - {link_down: {link: leaf2--spine1}, at: AT, for: 1 s}"""
 
 
-@pytest.mark.parametrize(("at", "out"), [("500 ms", 2), ("1 s", 2), ("1.5 s", 1)])
+@pytest.mark.parametrize(("at", "out"), [("500 ms", 2), ("1 s", 2), ("1.9 s", 2), ("2.1 s", 1)])
 def test_limits_count_what_is_broken_at_one_time(at, out):
     experiment = made(LINKS.replace("AT", at))
     worst = budget.worst(budget.meant(experiment, CLOS))
@@ -288,7 +302,10 @@ def test_limits_count_what_is_broken_at_one_time(at, out):
 
 
 def test_groups_are_told_once():
-    assert len(groups(made(PAIR, trials=9), CLOS)) == 2
+    apart = PAIR.replace("at: 50 ms", "at: 2 s")
+
+    assert len(groups(made(PAIR, trials=9), CLOS)) == 1
+    assert len(groups(made(apart, trials=9), CLOS)) == 2
 
 
 def test_settling_counts_from_the_end():
@@ -346,3 +363,103 @@ def test_a_record_without_storms_or_of_another_experiment_is_refused():
         recorded(old, CLOS)
     with pytest.raises(SpecError, match="the record is of experiment 'e', not 'f'"):
         again(replace(experiment, name="f"), record)
+
+
+# ---- once traffic has settled the words ---------------------------------------------------------
+
+
+def falling(*strikes):
+    return [Falling(one, Aimed(one.fault, one.fault.link, (), None)) for one in strikes]
+
+
+GROUND = SimpleNamespace(driver=SimpleNamespace(fabric=CLOS))
+
+
+def test_an_arrival_on_what_traffic_settled_is_left_out():
+    """The plan could not know that `in-use` would mean the very link that was drawn."""
+    written = fault(0, 1000 * MS)
+    drawn = replace(fault(500 * MS, 900 * MS), origin="arrival")
+    other = replace(fault(500 * MS, 900 * MS, "leaf2--spine1"), origin="arrival")
+
+    kept, left = _separate(GROUND, falling(written, drawn, other))
+
+    assert [one.strike for one in kept] == [written, other]
+    assert left[0].startswith("left out: 500–900 ms link_down(link=leaf1--spine1); link_down(")
+
+
+def test_two_written_ones_that_turn_out_to_be_one_element_block():
+    with pytest.raises(BlockedError, match="cannot be told apart: both change the state of leaf1"):
+        _separate(GROUND, falling(fault(0, 1000 * MS), fault(500 * MS, 1500 * MS)))
+
+
+YES, NO, UNASKED = (True, "crossed"), (False, "not exposed: avoided"), (None, "of the job")
+
+
+@pytest.mark.parametrize(
+    ("origins", "met", "exposed"),
+    [
+        ("w", [YES], True),
+        ("w", [NO], False),
+        ("ww", [YES, NO], False),
+        ("wa", [YES, NO], True),
+        ("aa", [NO, YES], True),
+        ("aa", [NO, NO], False),
+        ("a", [NO], False),
+        ("wa", [NO, YES], False),
+        ("w", [UNASKED], None),
+        ("wa", [UNASKED, NO], False),
+    ],
+)
+def test_whether_a_storm_was_met(origins, met, exposed):
+    """Every written fault must be; of those that arrived, one."""
+    words = {"w": "written", "a": "arrival"}
+    strikes = [replace(fault(0, 1), origin=words[letter]) for letter in origins]
+
+    found, sentence = overall(strikes, met, Exposure(None, "of the job"))
+
+    assert found is exposed
+    assert exposed is not False or sentence.startswith("not exposed: ")
+
+
+class Tracer:
+    """Traffic that goes over spine1, and from the second look on over spine2."""
+
+    def __init__(self):
+        self.looks = 0
+
+    async def crossings(self, stream):
+        self.looks += 1
+        spine = "spine1" if self.looks == 1 else "spine2"
+        return (Crossing(CLOS.link(f"leaf1--{spine}"), "leaf1", spine),)
+
+
+@dataclass(frozen=True)
+class Talk:
+    def streams(self, addresses, records):
+        return (Stream("host1", "host8", "10.0.0.1", "10.0.0.8", 17, 1, 2),)
+
+
+@pytest.mark.parametrize(("spine", "met"), [("spine1", False), ("spine2", True)])
+def test_what_strikes_later_is_looked_for_just_before(spine, met):
+    """Traffic has moved to the other spine since calm."""
+
+    async def go():
+        tracer = Tracer()
+        await tracer.crossings(None)
+        observer = SimpleNamespace(probes={"flow": Talk()}, records=lambda label: {})
+        driver = SimpleNamespace(addresses=dict)
+        experiment = SimpleNamespace(exposed="flow")
+        ground = SimpleNamespace(
+            tracer=tracer, observer=observer, driver=driver, experiment=experiment
+        )
+        link = CLOS.link(f"leaf1--{spine}").id
+        aimed = Aimed(LinkDown(link), link, (), None)
+        began = now_ns()
+        found = await look(ground, aimed, began + LOOK_NS + 100 * MS)
+        return found, now_ns() - began
+
+    (exposed, sentence), took = asyncio.run(go())
+
+    assert exposed is met
+    assert sentence.startswith("the traffic crossed" if met else "not exposed: the traffic avoided")
+    assert took >= 100 * MS

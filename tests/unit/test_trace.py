@@ -3,7 +3,8 @@
 import pytest
 
 from chaos.errors import SpecError
-from chaos.experiment import _traced, loads
+from chaos.experiment import loads
+from chaos.experiment_faults import traced
 from chaos.registry import load as load_registry
 from chaos.trace import MOST, read
 from faults.link_down import LinkDown
@@ -20,7 +21,7 @@ def catalogue():
 
 
 def rows(text, compress=HOUR):
-    return read(HEAD + text, "t.csv", compress, _traced).rows
+    return read(HEAD + text, "t.csv", compress, traced).rows
 
 
 def test_a_trace_is_read():
@@ -94,7 +95,7 @@ def test_a_wrong_trace_is_refused_with_its_place(text, says):
 
 def test_a_wrong_head_is_refused():
     with pytest.raises(SpecError) as refusal:
-        read("begin,end,element,fault\n", "t.csv", 1, _traced)
+        read("begin,end,element,fault\n", "t.csv", 1, traced)
 
     told = "t.csv:1: a head of start,end,element,fault expected, got begin,end,element,fault"
     assert str(refusal.value) == told

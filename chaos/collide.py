@@ -1,0 +1,127 @@
+"""Which strikes are in force at one time, and which of them could not be told apart. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from chaos.change import BgpNeighbour, Change, LinkState, ProcessSignal, identity
+from chaos.errors import SpecError
+from chaos.experiment_fit import meanings
+from chaos.fabric import Fabric, Port
+from chaos.strike import ARRIVAL, Strike, as_text
+
+#: What strikes an element again must leave this long after what struck it before: the first must be
+#: seen gone.
+APART_NS = 250_000_000
+#: How long what was healed still counts as broken for limits: routing needs its time to use it.
+HEALING_NS = 1_000_000_000
+
+
+def together(strikes: Sequence[Strike]) -> tuple[tuple[int, ...], ...]:
+    """Indices of strikes that are in force at one time, for each greatest such set.
+
+    One that begins within `HEALING_NS` of another's end counts as together with it.
+    """
+    sets = {
+        frozenset(
+            at
+            for at, other in enumerate(strikes)
+            if other.at_ns <= one.at_ns <= other.until_ns + HEALING_NS
+        )
+        for one in strikes
+    }
+    greatest = [one for one in sets if not any(one < other for other in sets)]
+    return tuple(sorted(tuple(sorted(one)) for one in greatest))
+
+
+def overlap(one: Strike, other: Strike) -> bool:
+    """Whether two are in force at one time, or so close that the first may not be gone."""
+    return one.at_ns < other.until_ns + APART_NS and other.at_ns < one.until_ns + APART_NS
+
+
+def collision(
+    one: Strike, other: Strike, fabric: Fabric, mine: Sequence[Change], theirs: Sequence[Change]
+) -> str:
+    """Why two strikes could not be told apart; empty when they can.
+
+    They overlap, and one undo would take back both, or both act on the state of one cable, one
+    session or one process, so that neither's effect nor healing is its own.
+    """
+    if not overlap(one, other):
+        return ""
+    shared = set(_touched(mine, fabric)) & set(_touched(theirs, fabric))
+    if not shared:
+        return ""
+    return (
+        f"{as_text(one.fault)} and {as_text(other.fault)} cannot be told apart: both change "
+        f"{min(shared)} within {APART_NS / 1e6:g} ms of each other; leave more time between them, "
+        "or strike something else"
+    )
+
+
+def _touched(changes: Sequence[Change], fabric: Fabric) -> Iterator[str]:
+    cables = {port: link.id for link in fabric.links for port in link.ports}
+    for change in changes:
+        place = change.place
+        if isinstance(change, LinkState):
+            port = Port(place.node, place.port)
+            yield f"the state of {cables.get(port, port.id)}"
+        elif isinstance(change, ProcessSignal):
+            yield f"the process {place.process}"
+        elif isinstance(change, BgpNeighbour):
+            yield f"the session at {place}"
+        else:
+            yield f"{change.describe()} ({identity(change)})"
+
+
+def _always(one: Strike, other: Strike, fabric: Fabric) -> str:
+    """Why two strikes collide whatever traffic makes of their words; empty when they need not."""
+    if not overlap(one, other):
+        return ""
+    pairs = _meant(one.fault, other.fault, fabric)
+    why = ""
+    for a, b in pairs:
+        try:
+            changes = a.changes(fabric), b.changes(fabric)
+        except SpecError:
+            continue  # a meaning that this fabric cannot have
+        why = collision(replace(one, fault=a), replace(other, fault=b), fabric, *changes)
+        if not why:
+            return ""
+    return why
+
+
+def _meant(a: Any, b: Any, fabric: Fabric) -> Iterator[tuple[Any, Any]]:
+    """What traffic could make of the words of two faults; equal words are settled alike."""
+    same = [w for w in ("link", "node") if getattr(a, w, None) == getattr(b, w, None) is not None]
+    if "link" in same and getattr(a, "end", None) == getattr(b, "end", None) is not None:
+        same.append("end")
+    for x, y in product(meanings(a, fabric), meanings(b, fabric)):
+        if all(getattr(x, word) == getattr(y, word) for word in same):
+            yield x, y
+
+
+def separate(strikes: Sequence[Strike], fabric: Fabric) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Indices of the strikes that can be told apart, and why the others are left out.
+
+    An arrival on what is broken already is left out: a link that is down cannot fail again.
+
+    Raises:
+        SpecError: two that are not drawn collide, whatever traffic makes of their words.
+    """
+    kept: list[int] = []
+    left: list[str] = []
+    in_order = sorted(range(len(strikes)), key=lambda at: (strikes[at].origin == ARRIVAL, at))
+    for at in in_order:
+        one = strikes[at]
+        why = next((w for other in kept if (w := _always(strikes[other], one, fabric))), "")
+        if why and one.origin != ARRIVAL:
+            raise SpecError(why)
+        if why:
+            left.append(f"left out: {one.text}; {why}")
+        else:
+            kept.append(at)
+    return tuple(sorted(kept)), tuple(left)
