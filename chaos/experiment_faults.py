@@ -16,6 +16,7 @@ from chaos.fields import convert, shown
 from chaos.registry import FAULTS, build
 from chaos.timing import Range, Timing
 from chaos.trace import Trace
+from chaos.trace import load as load_trace
 from chaos.units import Duration
 from chaos.worded import fields_from
 
