@@ -12,9 +12,10 @@ from pathlib import Path
 
 from benchmarks.ground import ROOT, machine, need, remove_dead, sentence
 from benchmarks.reading import Outcome, table, to_json
+from benchmarks.ssh_skew import HOSTS
 from chaos.errors import RailbreakError, exit_status
 
-NAMES = ("link_down", "lateness", "events", "deploy", "converged", "lab_link")
+NAMES = ("link_down", "lateness", "events", "deploy", "converged", "lab_link", "ssh_skew")
 _INTERRUPTED = 130
 
 
@@ -43,6 +44,13 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer samples, below a minute")
     parser.add_argument(
+        "--hosts",
+        type=int,
+        default=HOSTS,
+        metavar="N",
+        help=f"hosts of ssh_skew, an even number (default: {HOSTS})",
+    )
+    parser.add_argument(
         "--json",
         type=Path,
         default=ROOT / "runs" / "benchmarks.json",
@@ -53,6 +61,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     unknown = [name for name in asked.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if asked.hosts < 2 or asked.hosts % 2:
+        parser.error(f"--hosts {asked.hosts}: hosts come in pairs; give an even number from 2 on")
     return asked
 
 
@@ -68,7 +78,8 @@ def _measure(asked: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     for name in asked.names or NAMES:
         room = importlib.import_module(f"benchmarks.{name}")
-        outcomes.append(room.run(asked.quick, tell))
+        more = {"hosts": asked.hosts} if name == "ssh_skew" else {}
+        outcomes.append(room.run(asked.quick, tell, **more))
     facts["took_s"] = round(time.monotonic() - begun, 1)
     print(f"{sentence(facts)}; taken {facts['at']} in {facts['took_s']} s\n")
     print(table(outcomes))

@@ -124,7 +124,73 @@ def test_mininet_is_asked_for_the_same_network(reading):
     assert (order["addresses"]["host3"], order["gateways"]["host3"]) == ("10.0.3.1/31", "10.0.3.0")
 
 
-@pytest.mark.parametrize("room", ["reading", "events", "lateness"])
+@pytest.fixture
+def told():
+    """What a contest of two hosts and two rounds tells."""
+    s = 10**9
+    mine = {"attach_s": 3, "arm_s": 2, "used_kb": 60_000, "lead_s": 0.2, "told_s": 0.1}
+    mine |= {"after_s": [0.0001, 0.0002], "clock_error_s": 0.0003, "heal_s": 1, "down_s": 1}
+    rounds = [[5 * s, 5 * s + 1_000_000], [9 * s, 9 * s + 3_000_000]]
+    slow = [[20 * s, 21 * s], [30 * s, 32 * s]]
+    return [
+        {"ev": "facts", "real_time": True, "openssh": "OpenSSH_9", "ansible": "2.19"},
+        {"ev": "found", "who": "local", "rounds": [[s, s + 2000]]},
+        {
+            "ev": "found",
+            "who": "ansible",
+            "forks": 50,
+            "rounds": slow,
+            "took_s": [2, 3],
+            "warm_s": 9,
+        },
+        {"ev": "found", "who": "ours", "rounds": rounds, **mine},
+        {"ev": "done"},
+    ]
+
+
+def test_skew_is_counted_from_the_first_host_of_each_round(reading, told):
+    from benchmarks.ssh_skew import outcome
+
+    found = outcome(2, told)
+
+    ours, peer, local = found.results[0].contenders
+    assert ours.ours
+    assert ours.seconds == pytest.approx([0, 0.001, 0, 0.003])
+    assert peer.seconds == pytest.approx([0, 1, 0, 2])
+    assert local.seconds == pytest.approx([0, 2e-6])
+    assert found.results[0].ratio(peer) == pytest.approx(0.5 / 0.0005)
+    assert "2 hosts" in found.results[0].what
+    assert "OpenSSH_9, Ansible 2.19" in found.results[0].note
+
+
+def test_without_ansible_its_row_is_left_out_with_a_sentence(reading, told):
+    from benchmarks.ssh_skew import outcome
+
+    found = outcome(2, [one for one in told if one.get("who") != "ansible"])
+
+    assert len(found.results[0].contenders) == 2
+    assert "pip install ansible-core" in found.skipped[0]
+
+
+def test_a_host_that_stayed_up_is_no_sample_but_an_error(reading):
+    from benchmarks.ssh_witness import first_downs
+    from chaos.errors import FabricError
+
+    downs = [(5, 1), (11, 2), (12, 1), (13, 1), (21, 3)]
+    with pytest.raises(FabricError, match="2 of 3 links went down"):
+        first_downs(downs, 3, 10, 20)
+    assert first_downs(downs, 3, 10, 22) == [11, 12, 21]
+
+
+def test_hosts_have_addresses_of_their_own(reading):
+    from benchmarks.ssh_hosts import address
+
+    assert len({address(number) for number in range(1, 2001)}) == 2000
+
+
+@pytest.mark.parametrize(
+    "room", ["reading", "events", "lateness", "ssh_hosts", "ssh_skew", "ssh_witness"]
+)
 def test_examples_in_docstrings_hold(reading, room):
     found = doctest.testmod(importlib.import_module(f"benchmarks.{room}"))
     assert found.attempted > 0
@@ -139,7 +205,7 @@ def called(*words):
 def test_help_names_every_benchmark():
     done = called("--help")
     assert done.returncode == 0, done.stderr
-    listed = {"link_down", "lateness", "events", "deploy", "converged"}
+    listed = {"link_down", "lateness", "events", "deploy", "converged", "ssh_skew"}
     assert all(name in done.stdout for name in listed)
     assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in listed)
 
@@ -148,3 +214,9 @@ def test_an_unknown_benchmark_is_refused_with_what_there_is():
     done = called("speed")
     assert done.returncode == 2
     assert "no benchmark speed; there are link_down" in done.stderr
+
+
+def test_hosts_come_in_pairs():
+    done = called("ssh_skew", "--hosts", "3")
+    assert done.returncode == 2
+    assert "--hosts 3: hosts come in pairs" in done.stderr

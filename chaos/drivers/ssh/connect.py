@@ -27,6 +27,9 @@ KEEPALIVE_S, KEEPALIVE_COUNT = 5, 3
 #: Handshakes at one time: servers drop the eleventh unauthenticated one (`MaxStartups`), jump hosts
 #: feel that most, and each costs processor time here.
 AT_ONCE = 32
+#: Clocks measured at one time: more would wait for each other in this process, and each would take
+#: that for the way to its machine.
+CLOCKS_AT_ONCE = 8
 #: To one machine, where its server limits the sessions of each.
 MOST_CONNECTIONS = 8
 #: How much longer than its own deadline a command may stay silent before the connection is blamed.
@@ -56,12 +59,14 @@ class Connection:
 
     Attributes:
         target: How it is reached.
+        clock_turn: Whose turn it is to measure a clock, among all machines of the pool.
     """
 
     def __init__(
         self, target: Target, first: asyncssh.SSHClientConnection, pool: Connections
     ) -> None:
         self.target, self._open, self._pool = target, [first], pool
+        self.clock_turn = pool.clock_turn
         self._more = asyncio.Lock()
 
     @property
@@ -186,6 +191,7 @@ class Connections:
         targets: The machines.
         at_once: Handshakes at one time.
         connect_s: How long one may take.
+        clocks_at_once: Clocks measured at one time.
 
     Examples:
         async with Connections(targets) as machines:
@@ -199,10 +205,12 @@ class Connections:
         *,
         at_once: int = AT_ONCE,
         connect_s: float = CONNECT_S,
+        clocks_at_once: int = CLOCKS_AT_ONCE,
     ) -> None:
         self.targets: dict[str, Target] = {one.name: one for one in targets}
         self._connect_s = connect_s
         self._turn = asyncio.Semaphore(at_once)
+        self.clock_turn = asyncio.Semaphore(clocks_at_once)
         self._connections: dict[str, Connection] = {}
         self._jumps: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = {}
 

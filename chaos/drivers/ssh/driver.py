@@ -34,6 +34,9 @@ from chaos.units import Duration
 
 #: The least time between handing a schedule over and its start, on the quickest network.
 LEAD_NS = 150_000_000
+#: Injectors made ready at one time: on machines that share processors (namespaces, containers),
+#: hundreds of starting Pythons would keep each other from being ready within `READY_S`.
+ARMED_AT_ONCE = 32
 _LOAD_EVERY_S = 2.0
 
 
@@ -363,9 +366,11 @@ class SshDriver:
             for mine in hosts.values()
             for at in mine
         }
+        await asyncio.gather(*(self.fleet[node].measure_clock() for node in hosts))
+        turn = asyncio.Semaphore(ARMED_AT_ONCE)
         work = [
             self._on_host(
-                node, [plan.changes[at] for at in mine], wheres, journal, max_life, log_dir
+                turn, node, [plan.changes[at] for at in mine], wheres, journal, max_life, log_dir
             )
             for node, mine in hosts.items()
         ]
@@ -387,6 +392,7 @@ class SshDriver:
 
     async def _on_host(
         self,
+        turn: asyncio.Semaphore,
         node: str,
         changes: Sequence[Change],
         wheres: Mapping[Place, Where],
@@ -394,18 +400,18 @@ class SshDriver:
         max_life: Duration,
         log_dir: Path,
     ) -> Holder:
-        machine = await self.fleet.machine(node)
-        await machine.measure_clock()
-        return await RemoteHands.arm_on(
-            machine,
-            changes,
-            wheres,
-            journal=journal,
-            max_life=max_life,
-            log_dir=log_dir,
-            lease_s=self.lease_s,
-            observed_ns=lambda: self._observers_error(node),
-        )
+        async with turn:
+            machine = await self.fleet.machine(node)
+            return await RemoteHands.arm_on(
+                machine,
+                changes,
+                wheres,
+                journal=journal,
+                max_life=max_life,
+                log_dir=log_dir,
+                lease_s=self.lease_s,
+                observed_ns=lambda: self._observers_error(node),
+            )
 
     def _observers_error(self, acting: str) -> int:
         """Bound of the clock error of whoever else tells times."""

@@ -160,13 +160,14 @@ class Machine:
             self._send({"cmd": "beat"})
 
     async def measure_clock(self, rounds: int = clock.ROUNDS) -> Clock:
-        """Measure the machine's clock anew."""
+        """Measure the machine's clock anew, when it is its turn."""
 
         async def echo() -> tuple[int, int]:
             said = await self._exchange("echo", {})
             return said["t1"], said["t2"]
 
-        self.clock = await clock.measure(echo, now_ns, rounds)
+        async with self.connection.clock_turn:
+            self.clock = await clock.measure(echo, now_ns, rounds)
         return self.clock
 
     # ------------------------------------------------------------------ programs

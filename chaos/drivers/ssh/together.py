@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -124,7 +123,8 @@ class Together:
 
 
 async def closed(holders: Sequence[Holder]) -> None:
-    """Close all, whatever each says; for the way out of a failure."""
-    for holder in holders:
-        with contextlib.suppress(RailbreakError):
-            await holder.close()
+    """Close all at once, whatever each says; for the way out of a failure."""
+    found = await asyncio.gather(*(one.close() for one in holders), return_exceptions=True)
+    for error in found:
+        if isinstance(error, BaseException) and not isinstance(error, RailbreakError):
+            raise error
