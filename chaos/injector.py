@@ -385,6 +385,7 @@ class Injector:
             self._note("taken_back", one)
         else:
             self._note("leftover", one, refused=list(one.refused))
+        self.trouble += getattr(one.native, "trouble", ())
         one.native.close()
 
     def _count(self, one: Held) -> Hits:

@@ -25,9 +25,10 @@ from chaos.netns import setns
 
 NFPROTO_NETDEV = 5
 _NETLINK_NETFILTER, _NFTABLES = 12, 10
-_GETTABLE, _DELTABLE, _GETOBJ = (_NFTABLES << 8 | kind for kind in (1, 2, 19))
+_GETTABLE, _DELTABLE, _DELCHAIN, _GETOBJ = (_NFTABLES << 8 | kind for kind in (1, 2, 5, 19))
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _TABLE_NAME, _OBJ_TABLE, _OBJ_NAME, _OBJ_DATA = 1, 1, 2, 4
+_CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _COUNTER_PACKETS = 2
 _STATELESS = 1 << 1
 #: The library's table of interface names is the process's own: two threads in it abort the process.
@@ -76,6 +77,11 @@ class Compiler:
             self._lib.nft_ctx_buffer_output(self._ctx)
             self._lib.nft_ctx_buffer_error(self._ctx)
             self._lib.nft_ctx_output_set_flags(self._ctx, 0 if counts else _STATELESS)
+
+    @property
+    def warm(self) -> bool:
+        """The library is here: one socket for all commands, which a table may belong to."""
+        return self._lib is not None
 
     def run(self, text: str) -> str:
         """Run commands as one transaction; what they print.
@@ -164,12 +170,20 @@ class Tables:
 
     def delete(self, table: str) -> bool:
         """Delete one table and all in it; False when there was none."""
+        return self._gone(_DELTABLE, netlink.text(_TABLE_NAME, table), f"table netdev {table}")
+
+    def detach(self, table: str, chain: str = "ingress") -> bool:
+        """Delete its chain that packets come by; its counters stay. False when there was none."""
+        body = netlink.text(_CHAIN_TABLE, table) + netlink.text(_CHAIN_NAME, chain)
+        return self._gone(_DELCHAIN, body, f"chain netdev {table} {chain}")
+
+    def _gone(self, kind: int, named: bytes, what: str) -> bool:
         flags = NLM_F_REQUEST | NLM_F_ACK
-        body = _head(NFPROTO_NETDEV) + netlink.text(_TABLE_NAME, table)
+        body = _head(NFPROTO_NETDEV) + named
         marks = _head(0, _NFTABLES)
         batch = (
             netlink.message(_BATCH_BEGIN, NLM_F_REQUEST, marks)
-            + netlink.message(_DELTABLE, flags, body, 1)
+            + netlink.message(kind, flags, body, 1)
             + netlink.message(_BATCH_END, NLM_F_REQUEST, marks, 2)
         )
         self.link.sock.send(batch)
@@ -178,7 +192,7 @@ class Tables:
             if code == -errno.ENOENT:
                 return False
             if code:
-                raise NetlinkError(-code, f"delete table netdev {table}: {os.strerror(-code)}")
+                raise NetlinkError(-code, f"delete {what}: {os.strerror(-code)}")
         return True
 
     def close(self) -> None:

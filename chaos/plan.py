@@ -187,15 +187,21 @@ def commands(change: Change) -> list[str]:
         where = Where(pid=1)
         inside = f"process {place.process}"
     else:
-        where = Where(ifname=place.port)
+        where = Where(ifname=place.port, across=f"{place.port}-far")
         inside = f"wire facing {place.node}" if place.side == "wire" else place.node
         inside = "this machine" if isinstance(change, NodePower) else inside
     steps = change.steps(where)
     told = [f"           {change.describe()}"]
+    rule = change if isinstance(change, PacketRule) else None
+    if rule is not None:
+        told.append(f"             engine {rule.rule.engine}")
+        if rule.rule.engine.name == "worker":
+            text = rule.ruleset(where.ifname, where.across)
+            told.append(f"             its table: nft {' '.join(text.split())}")
     for word, argvs in (("do", steps.do), ("undo", steps.undo)):
         for argv in argvs:
             text = shlex.join(argv).replace(" 1", " PID") if place.process else shlex.join(argv)
-            if isinstance(change, PacketDrop | PacketRule) and word == "do":
+            if isinstance(change, PacketDrop | PacketRule) and argv[0] == "nft" and word == "do":
                 text = "nft " + " ".join(argv[-1].split())
             told.append(f"             {word:4} [{inside}] {text}")
     return told

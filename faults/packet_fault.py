@@ -16,7 +16,7 @@ from chaos.registry import fault
 @fault("packet_fault", area="packets")
 @dataclass(frozen=True, slots=True)
 class PacketFault:
-    """Drop or rewrite chosen packets that an end of a link sends, exactly and repeatably.
+    """Lose, mark, break, hold or forge chosen packets that an end of a link sends, repeatably.
 
     The packets that `select` means are counted; `when` says on which of them it acts, and the same
     seed means the same ordinals. `docs/packets.md` is the language. The counters `seen`, `hit` and
@@ -26,9 +26,12 @@ class PacketFault:
     kernel of its host and meets no rule there, but does on a software switch. Where a sender uses
     segmentation offload one packet here is up to 64 kB of the stream. Under two VLAN tags nothing
     is recognised as IP. A later fragment has no ports. Rewriting asks for IP, so other frames are
-    not seen then. With several CPUs receiving, ordinals follow the order in which they count.
+    not seen then. With several CPUs receiving, ordinals follow the order in which they count. What
+    a worker does (delay, reorder, rate, silent corruption, forged answers) costs a process per
+    packet, and is for some ten thousand packets per second; with `duplicate` it needs both inner
+    ends of a cable, which only the embedded fabric has.
 
-    Needs: nftables with family netdev, CAP_NET_ADMIN.
+    Needs: nftables with family netdev, CAP_NET_ADMIN; for a worker /dev/net/tun and libnftables.
 
     Args:
         link: One link: id, node pair, or `in-use …` for one that the measured traffic crosses.
@@ -37,13 +40,21 @@ class PacketFault:
             `dscp`, `ecn`; RoCEv2: `roce`, `opcode`, `dest_qp`, `psn`, `ack_request`, `syndrome`.
         when: On which of them: `all`, `first`, `after`, `every` and `offset`, `random` and `seed`,
             `psn` (once), `enter`, `leave`, `bad`, `good` and `seed` (bursts).
-        then: `drop`, `ce` (mark congestion), `bleach` (take ECN away), `dscp` with a code point.
+        then: `drop`, `ce` (mark congestion), `bleach` (take ECN away), `dscp` with a code point,
+            `fecn`, `becn`, `corrupt` (a checksum that does not fit; `corrupt=silent`: one that
+            does), `duplicate`, `delay` and `jitter`, `reorder` and `within`, `rate` and `queue`,
+            `forge` (an answer that nobody gave, or `cnp` and `qp`).
 
     Try:
         packet_fault link=leaf1--spine1 end=leaf1 select="opcode=nak" when="first=3"
         packet_fault link=leaf1--spine1 select="roce=true" when="random=0.1% seed=3"
         packet_fault link=leaf1--spine1 when="enter=1% leave=20%"
         packet_fault link=leaf1--spine1 select="ecn=ect" when="every=100" then=ce
+        packet_fault link=leaf1--spine1 select="roce=true" when="random=0.1%" then=corrupt
+        packet_fault link=leaf1--spine1 select="roce=true" then="delay=2ms jitter=1ms"
+        packet_fault link=leaf1--spine1 select="opcode=data" when="every=500" then="reorder=3"
+        packet_fault link=leaf1--spine1 select="opcode=data" when="psn=1000" then="corrupt=silent"
+        packet_fault link=leaf1--spine1 when="first=1" then="forge=remote_access_error"
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port
@@ -62,7 +73,8 @@ class PacketFault:
     then: Action = DROP
 
     def __post_init__(self) -> None:
-        Rule(self.select, self.when, self.then).nft("t", "i")  # refuses what cannot be compiled
+        rule = Rule(self.select, self.when, self.then)
+        rule.nft("t", "i", across="a", tap="t")  # refuses what cannot be compiled
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One rule per direction; what is drawn is drawn anew for each."""

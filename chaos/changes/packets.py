@@ -1,10 +1,13 @@
-"""Packets that an nftables table of ours drops or rewrites where they arrive."""
+"""Packets that an nftables table of ours drops, rewrites or leads to a worker where they arrive."""
 
 from __future__ import annotations
 
+import json
 import random
+import sys
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from chaos.changes.place import NOTHING_SAVED, Place, Steps, Where
@@ -112,13 +115,28 @@ class PacketRule:
         """One line for plans and journals."""
         return f"{self.place}: {self.rule} at ingress"
 
-    def ruleset(self, ifname: str) -> str:
+    @property
+    def tap(self) -> str:
+        """Interface that leads to the worker, where one does the action."""
+        return f"rbt{zlib.crc32(self.table.encode()):08x}"
+
+    def ruleset(self, ifname: str, across: str = "") -> str:
         """nftables text."""
-        return self.rule.nft(self.table, ifname)
+        return self.rule.nft(self.table, ifname, across=across, tap=self.tap)
 
     def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
-        """The same through the `nft` command."""
-        return _table_steps(self.table, self.ruleset(where.ifname))
+        """The same through the `nft` command, or by a worker that is started and ended."""
+        made = _table_steps(self.table, self.ruleset(where.ifname, where.across))
+        if self.rule.engine.name == "nftables":
+            return made
+        program = (sys.executable, "-m", "chaos.packet_worker")
+        do = (*program, "start", self.order(where.ifname, where.across))
+        return replace(made, do=(do,), undo=((*program, "stop", self.table),))
+
+    def order(self, ifname: str, across: str) -> str:
+        """What a worker is started with, as JSON."""
+        words = {"table": self.table, "ifname": ifname, "across": across, "tap": self.tap}
+        return json.dumps({**words, "rule": self.rule.plain()}, separators=(",", ":"))
 
 
 def _our_table(table: str) -> None:

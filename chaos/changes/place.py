@@ -59,6 +59,8 @@ class Where:
             reused pid is never signalled.
         host: Name of the machine that the rest is true on; empty for this one.
         enter: Words before a command that make it run inside the node; for changes made by command.
+        across: Interface in the same namespace out of which goes what arrives at this one; empty
+            where that is not known, or goes up the stack.
         power: Commands for a node as a whole, by what they do (`stop`, `unstop`, `pause`,
             `unpause`, `look`), as far as the driver has them.
     """
@@ -71,6 +73,7 @@ class Where:
     started: int = 0
     host: str = ""
     enter: Argv = ()
+    across: str = ""
     power: Mapping[str, Argv] = field(default_factory=dict)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ class Dropped:
     compiler: Compiler
     tables: Tables
     rules: str
-    counted: dict[str, int] = field(default_factory=lambda: {"seen": 0, "hit": 0})
+    counted: dict[str, int] = field(default_factory=lambda: {"seen": 0, "hit": 0, "passed": 0})
     saved: Mapping[str, Any] = field(default_factory=dict)
     lasting: bool = False
 
@@ -39,7 +40,12 @@ class Dropped:
             compiler.close()
             tables.close()
             raise
-        return cls(change, compiler, tables, change.ruleset(where.ifname))
+        if isinstance(change, PacketRule) and where.across:
+            # by its number: the library's table of names may be that of another namespace
+            rules = change.ruleset(where.ifname, str(socket.if_nametoindex(where.across)))
+        else:
+            rules = change.ruleset(where.ifname)
+        return cls(change, compiler, tables, rules)
 
     def do(self) -> None:
         """Add the table."""
@@ -49,8 +55,10 @@ class Dropped:
             raise ApplyError(f"{self.change.describe()}: {error}") from None
 
     def undo(self) -> tuple[str, ...]:
-        """Count, then delete the table."""
+        """Count, then delete the table; a rule's counters stand still before they are read."""
         try:
+            if isinstance(self.change, PacketRule):
+                self.tables.detach(self.change.table)
             self.counted = self._total()
             self.tables.delete(self.change.table)
         except (OSError, FabricError) as error:
@@ -66,6 +74,11 @@ class Dropped:
         total = self._total()
         return Hits(total["seen"], total["hit"])
 
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Packets that cannot be accounted for, in sentences."""
+        return unbalanced(self.change, self.counted) if isinstance(self.change, PacketRule) else ()
+
     def _total(self) -> dict[str, int]:
         now = self.tables.counters(self.change.table)
         return {name: before + now.get(name, 0) for name, before in self.counted.items()}
@@ -74,3 +87,21 @@ class Dropped:
         """Close socket and handle."""
         self.compiler.close()
         self.tables.close()
+
+
+def unbalanced(change: PacketRule, counted: Mapping[str, int]) -> tuple[str, ...]:
+    """A sentence where some of the packets seen were neither acted on nor let pass.
+
+    Examples:
+        >>> from chaos.change import Place
+        >>> from chaos.packets import Rule
+        >>> one = PacketRule(Place("h1", "eth1"), "railbreak_t", Rule())
+        >>> unbalanced(one, {"seen": 3, "hit": 1, "passed": 2})
+        ()
+        >>> unbalanced(one, {"seen": 3, "hit": 1, "passed": 1})
+        ('h1:eth1: drop on all of everything at ingress: 3 packets seen, but 1 hit + 1 passed',)
+    """
+    seen, hit, passed = (counted[name] for name in ("seen", "hit", "passed"))
+    if seen == hit + passed:
+        return ()
+    return (f"{change.describe()}: {seen} packets seen, but {hit} hit + {passed} passed",)

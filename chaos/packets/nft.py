@@ -13,18 +13,47 @@ that reads there also asks for three bytes, of any value.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from chaos.packets.action import Action
 from chaos.packets.numbers import Numbers
 from chaos.packets.schedule import Gate, Psn, Schedule
 from chaos.packets.selector import ANY, Network, Selector, aeth_at, numbers
 
+#: A detour comes after rules that drop or mark: what is gone need not be carried.
+_AT = {False: -500, True: -400}
 _UDP_BITS = 64
 _NO_LATER_FRAGMENT = "@th,0,24 >= 0"
 _OPCODE, _DEST_QP, _ACK_REQUEST, _PSN = "@th,64,8", "@th,104,24", "@th,128,1", "@th,136,24"
+#: Written from the end of the UDP header: nftables then keeps the UDP checksum, and one of 0 at 0.
+_SET_FECN, _SET_BECN = "@ih,32,1 set 1", "@ih,33,1 set 1"
+#: The first byte behind a BTH: payload or another header; where neither is, the ICRC's own.
+_AFTER_BTH, _SET_AFTER_BTH = "@th,160,8", "@ih,96,8 set"
+_IS_ROCE = f"meta l4proto udp {_NO_LATER_FRAGMENT} udp dport 4791"
 
 
-def table(name: str, ifname: str, select: Selector, when: Schedule, then: Action) -> str:
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """How a worker gets its packets.
+
+    Attributes:
+        act: Statement for a packet that the schedule chose.
+        rest: Statement for the other packets that the selector means; empty: the kernel keeps them.
+    """
+
+    act: str
+    rest: str = ""
+
+
+def table(
+    name: str,
+    ifname: str,
+    select: Selector,
+    when: Schedule,
+    then: Action,
+    detour: Detour | None = None,
+    across: str = "",
+) -> str:
     """The whole table.
 
     Args:
@@ -32,30 +61,73 @@ def table(name: str, ifname: str, select: Selector, when: Schedule, then: Action
         ifname: Interface at whose ingress it acts.
         select: Which packets.
         when: Which of them.
-        then: What is done.
+        then: What is done, where no worker does it.
+        detour: How packets get to a worker.
+        across: Interface out of which they go on; only `duplicate` needs it.
     """
     found = [f"    {one} goto choose".replace("  goto", " goto") for one in lines(select, then)]
+    acts = (detour.act,) if detour else deeds(then, across)
     return "\n".join(
         (
             f"table netdev {name} {{",
+            *(("  flags owner;",) if detour else ()),
             *(f"  counter {one} {{ }}" for one in ("seen", "hit", "passed")),
             "  chain act {",
             "    counter name hit",
-            *(f"    {one}" for one in then.nft()),
+            *(f"    {one}" for one in acts),
             "  }",
             "  chain choose {",
             "    counter name seen",
             *(f"    {one} goto act".replace("  goto", " goto") for one in _choices(when)),
             "    counter name passed",
+            *((f"    {detour.rest}",) if detour and detour.rest else ()),
             "  }",
             "  chain ingress {",
-            f"    type filter hook ingress device {ifname} priority -500; policy accept;",
+            f"    type filter hook ingress device {ifname} priority {_AT[detour is not None]}; "
+            "policy accept;",
             *found,
             "  }",
             "}",
             "",
         )
     )
+
+
+def deeds(then: Action, across: str = "") -> tuple[str, ...]:
+    """What is done to a packet that was chosen, a rule each.
+
+    What stands before an `accept` is done to the packets it matches, and nothing more.
+    """
+    match then.deed:
+        case "drop":
+            return ("drop",)
+        case "ce" | "bleach":
+            code = "ce" if then.deed == "ce" else "not-ect"
+            return (f"ip ecn set {code}", f"ip6 ecn set {code}")
+        case "dscp":
+            return (f"ip dscp set {then.value}", f"ip6 dscp set {then.value}")
+        case "fecn" | "becn":
+            return (_SET_FECN if then.deed == "fecn" else _SET_BECN,)
+        case "duplicate":
+            return (f"dup to {across}",)
+        case _:
+            return tuple(_corrupt())
+
+
+def _corrupt() -> Iterator[str]:
+    """RoCEv2: a byte that the ICRC covers. Else the checksum of IPv4, or that of UDP or TCP.
+
+    Every value is replaced by one that is surely another.
+    """
+    yield f"{_IS_ROCE} {_AFTER_BTH} < 0x80 {_SET_AFTER_BTH} 0xff accept"
+    yield f"{_IS_ROCE} {_AFTER_BTH} >= 0x80 {_SET_AFTER_BTH} 0x00 accept"
+    for match, what in (
+        ("meta protocol ip", "ip checksum"),
+        (f"meta protocol ip6 meta l4proto udp {_NO_LATER_FRAGMENT}", "udp checksum"),
+        (f"meta protocol ip6 meta l4proto tcp {_NO_LATER_FRAGMENT}", "tcp checksum"),
+    ):
+        yield f"{match} {what} < 0x8000 {what} set 0xfffe accept"
+        yield f"{match} {what} >= 0x8000 {what} set 0x0001 accept"
 
 
 def _choices(when: Schedule) -> Iterator[str]:
@@ -83,10 +155,19 @@ def lines(select: Selector, then: Action) -> tuple[str, ...]:
     if not (parted or select.family or then.rewrites):
         families = (None,)
     return tuple(
-        " ".join(part for part in (_ip(select, family), _transport(select), roce) if part)
+        " ".join(part for part in (_ip(select, family), _transport(select), more, roce) if part)
         for family in families
+        for more in _checked(select, family, then)
         for roce in _roce(select)
     )
+
+
+def _checked(select: Selector, family: int | None, then: Action) -> tuple[str, ...]:
+    """What of IPv6 has a checksum that can be broken; IPv6 itself has none."""
+    if then.deed != "corrupt" or family != 6 or select.is_roce:
+        return ("",)
+    protocols = (select.protocol,) if select.protocol else ("udp", "tcp")
+    return tuple(f"meta l4proto {one} {_NO_LATER_FRAGMENT}" for one in protocols)
 
 
 def _ip(select: Selector, family: int | None) -> str:

@@ -8,9 +8,12 @@ from typing import Any, Self
 
 from chaos.packets import nft
 from chaos.packets.action import DROP, Action
+from chaos.packets.engines import Engine, engine_of
+from chaos.packets.nft import Detour
+from chaos.packets.numbers import Numbers
 from chaos.packets.schedule import ALWAYS, Psn, Schedule
 from chaos.packets.selector import EVERYTHING, Selector
-from chaos.packets.view import View, matches
+from chaos.packets.view import View, breakable, matches
 
 _PSN_AT = 17  # from the UDP header
 
@@ -50,14 +53,33 @@ class Rule:
 
     @property
     def meant(self) -> Selector:
-        """The selector with what the schedule asks: a schedule by psn is about RoCEv2 packets."""
-        by_psn = isinstance(self.when, Psn) and not self.select.is_roce
-        return replace(self.select, roce=True) if by_psn else self.select
+        """The selector with what schedule and action ask: some are about RoCEv2 packets alone."""
+        one, then = self.select, self.then
+        if isinstance(self.when, Psn) and not one.is_roce:
+            one = replace(one, roce=True)
+        if then.deed in ("fecn", "becn") and not one.is_roce:
+            return replace(one, roce=True)
+        if then.answers or (then.deed == "corrupt" and then.how):
+            return one if one.opcode or one.syndrome else replace(one, opcode=("data",))
+        if then.deed == "forge":
+            syndrome = one.syndrome or Numbers(((0, 255),))
+            return replace(one, opcode=one.opcode or ("ack",), syndrome=syndrome)
+        return one
+
+    @property
+    def engine(self) -> Engine:
+        """The first engine that can do all of it, and why it is that one."""
+        return engine_of(self.then)
 
     def seen(self, frames: Sequence[bytes]) -> tuple[int, ...]:
         """Which of some frames the selector means: what the counter `seen` counts."""
-        one, only_ip = self.meant, self.then.rewrites
-        return tuple(at for at, frame in enumerate(frames) if matches(one, frame, only_ip=only_ip))
+        one, then = self.meant, self.then
+        able = breakable if then.deed == "corrupt" and not then.how else lambda frame: True
+        return tuple(
+            at
+            for at, frame in enumerate(frames)
+            if matches(one, frame, only_ip=then.rewrites) and able(frame)
+        )
 
     def hit(self, frames: Sequence[bytes]) -> tuple[int, ...]:
         """Which of some frames are acted on, when they arrive in this order."""
@@ -68,11 +90,26 @@ class Rule:
 
     def towards(self, direction: int) -> Self:
         """The same for another direction of a link, drawn anew."""
-        return replace(self, when=self.when.towards(direction))
+        when, then = self.when.towards(direction), self.then.towards(direction)
+        return replace(self, when=when, then=then)
 
-    def nft(self, table: str, ifname: str) -> str:
-        """nftables text for the ingress of one interface."""
-        return nft.table(table, ifname, self.meant, self.when, self.then)
+    def nft(self, table: str, ifname: str, *, across: str = "", tap: str = "") -> str:
+        """nftables text for the ingress of one interface.
+
+        Args:
+            table: Name of the table.
+            ifname: The interface.
+            across: The interface out of which packets go on, where the action needs it.
+            tap: The interface that leads to a worker, where one does the action.
+        """
+        detour = self._detour(tap) if self.engine.name == "worker" else None
+        return nft.table(table, ifname, self.meant, self.when, self.then, detour, across)
+
+    def _detour(self, tap: str) -> Detour:
+        if self.then.answers:
+            return Detour(f"dup to {tap}")  # the packet itself stays with the kernel
+        rest = f"fwd to {tap}" if self.then.deed == "reorder" else ""
+        return Detour(f"fwd to {tap}", rest)
 
     def __str__(self) -> str:
         return f"{self.then} on {self.when} of {self.select}"

@@ -84,6 +84,12 @@ def _ipv6(data: bytes) -> tuple[int, int] | None:
     return following, at
 
 
+def breakable(frame: bytes) -> bool:
+    """Whether an IP frame has a checksum that can be broken: IPv6 itself has none."""
+    seen = View.of(frame)
+    return seen.family == 4 or (seen.protocol in (_UDP, _TCP) and seen.transport(0, 3) is not None)
+
+
 def matches(selector: Selector, frame: bytes, *, only_ip: bool = False) -> bool:
     """Whether a selector means a frame.
 

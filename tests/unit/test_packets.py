@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from chaos import fields
 from chaos.change import PacketDrop, PacketRule, Place, from_json, to_json
-from chaos.drivers.ssh.places import moved
+from chaos.drivers.ssh.places import moved, refusal
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.packets import (
@@ -27,8 +27,10 @@ from chaos.packets import (
     Selector,
     select,
 )
+from chaos.packets.engines import away
 from chaos.packets.nft import lines
 from chaos.packets.schedule import KINDS, MOST
+from chaos.plan import commands
 from chaos.registry import FAULTS, build, load
 from chaos.units import Percent
 
@@ -62,7 +64,13 @@ WHENS = [
     "enter=1% leave=20%",
     "enter=1% leave=20% bad=90% good=0.1% seed=4",
 ]
-THENS = ["drop", "ce", "bleach", "dscp=26", "dscp=0"]
+THENS = [
+    *("drop", "ce", "bleach", "dscp=26", "dscp=0", "fecn", "becn", "corrupt", "duplicate"),
+    *("delay=10ms", "delay=10ms jitter=2ms", "delay=5us jitter=5us shape=exponential seed=7"),
+    *("reorder=3", "reorder=1 within=20ms", "rate=10Mbit/s", "rate=2.5kbit/s queue=1s"),
+    *("corrupt=silent", "corrupt=silent seed=4", "forge=remote_access_error", "forge=98"),
+    *("forge=rnr_nak", "forge=rnr_nak wait=1ms", "forge=cnp qp=42"),
+]
 
 
 # ---- one language, three forms ------------------------------------------------------------------
@@ -208,16 +216,34 @@ def test_a_schedule_that_cannot_be_is_refused(words, field, sentence):
     ("words", "field", "sentence"),
     [
         ("dorp", ".dorp", r"then has no 'dorp'; did you mean drop\?"),
-        ("delay", ".delay", r"cannot hold a packet back; that takes netem .*; not there yet"),
-        ({"delay": "1 ms"}, ".delay", r"there are drop, ce, bleach, dscp"),
-        ("reorder", ".reorder", r"worker on an NFQUEUE"),
-        ("duplicate", ".duplicate", r"the egress hook"),
-        ({"rate": "1 Gbit"}, ".rate", r"a shaping queue"),
-        ("corrupt", ".corrupt", r"computes no ICRC"),
+        ("delay", ".delay", r"delay needs a value, such as delay=10ms"),
+        ({"delay": "0"}, ".delay", r"a time up to 10 s expected, got 0 ns"),
+        ({"delay": "11 s"}, ".delay", r"a time up to 10 s expected, got 11 s"),
+        ({"delay": 5}, ".delay", r"a time"),
+        ({"delay": "1 ms", "jitter": "2 ms"}, ".jitter", r"at most the delay, 1 ms"),
+        ({"delay": "1 ms", "shape": "norma"}, ".shape", r"no shape 'norma'; did you mean normal"),
+        ({"delay": "1 ms", "within": "2 ms"}, ".within", r"then delay has no 'within'"),
+        ({"jitter": "1 ms"}, None, r"then needs one of drop, ce"),
+        ("reorder", ".reorder", r"reorder needs a value, such as reorder=3"),
+        ({"reorder": 0}, ".reorder", r"1 to 10000 expected, got 0"),
+        ({"reorder": 3, "within": "0"}, ".within", r"a time up to 10 s expected"),
+        ({"rate": "1 bit/s"}, ".rate", r"1 kbit/s to 200 Mbit/s expected, got 1 bit/s"),
+        ({"rate": "1 Gbit/s"}, ".rate", r"packets one by one; .* a queue of the kernel \(tc tbf\)"),
+        ({"rate": "fast"}, ".rate", r"a bit rate"),
+        ({"corrupt": "loud"}, ".corrupt", r"corrupt alone, or corrupt=silent, expected"),
+        ({"forge": "remote_error"}, ".forge", r"no answer 'remote_error'; did you mean"),
+        ({"forge": 256}, ".forge", r"a syndrome must be 0 to 255, got 256"),
+        ({"forge": "cnp"}, ".qp", r"needs qp: the queue pair of the sender"),
+        ({"forge": "cnp", "qp": 1 << 24}, ".qp", r"0 to 16777215 expected"),
+        ({"forge": "rnr_nak", "qp": 3}, ".qp", r"qp is for forge=cnp, not for rnr_nak"),
+        ({"forge": 98, "wait": "1 ms"}, ".wait", r"wait is for forge=rnr_nak"),
+        ({"forge": "rnr_nak", "wait": "1 s"}, None, r"at most 655\.36 ms, got 1 s"),
+        ({"duplicate": 2}, ".duplicate", r"duplicate has no value, got 2"),
+        ({"delay": "1 ms", "rate": "1 Mbit/s"}, ".rate", r"delay and rate cannot both be"),
         ({"dscp": 64}, ".dscp", r"0 to 63, got 64"),
         ({"dscp": "1-2"}, ".dscp", r"one code point expected, got 1-2"),
-        ("dscp", ".dscp", r"expected"),
-        ({"drop": 1}, None, r"one of drop, ce, bleach or dscp=N expected"),
+        ("dscp", ".dscp", r"dscp needs a value, such as dscp=af31"),
+        ({"drop": 1}, ".drop", r"drop has no value, got 1"),
         (3, None, r"words expected, such as drop"),
     ],
 )
@@ -230,6 +256,63 @@ def test_an_action_that_is_not_there_is_refused(words, field, sentence):
 def test_a_pattern_without_a_burst_is_refused_before_anything_is_done():
     with pytest.raises(SpecError, match=r"no burst begins within 1000000 packets"):
         Rule(when=Bursts(Percent(0.0001), Percent(100), seed=2)).nft("railbreak_t", "eth1")
+
+
+def test_the_first_engine_that_can_do_it_does_it_and_says_why():
+    made = {text: Rule(then=Action.parse(text)).engine for text in THENS}
+    worker = {text for text, engine in made.items() if engine.name == "worker"}
+    assert worker == {text for text in THENS if "=" in text and "dscp" not in text}
+    assert str(made["drop"]) == "nftables: it drops in the kernel, by itself"
+    assert str(made["delay=10ms"]) == "worker: nftables cannot hold a packet back"
+    assert all(engine.why for engine in made.values())
+
+
+def test_what_needs_both_inner_ends_of_a_cable_is_refused_elsewhere_with_what_to_use():
+    for text in THENS:
+        why = away(Action.parse(text))
+        assert bool(why) is ("duplicate" in text or ("=" in text and "dscp" not in text)), text
+        assert not why or "driver netns" in why
+    assert "tc netem delay on that port" in away(Action.parse("delay=1ms"))
+    load()
+    words = {"link": "h1--h2", "end": "h1", "then": "delay=1ms"}
+    (change,) = build(FAULTS, "fault", "packet_fault", words).changes(FABRIC)
+    logged = {"ssh": {"address": "192.0.2.1"}}
+    nodes = {name: Node(name, settings=logged) for name in ("h1", "h2")}
+    assert "tc netem delay" in refusal(change, Fabric("f", nodes, FABRIC.links))
+
+
+def test_the_dry_run_says_which_engine_and_why():
+    change = PacketRule(WIRE, "railbreak_t", Rule.parse({"then": "delay=1ms"}))
+    told = "\n".join(commands(change))
+    assert "engine worker: nftables cannot hold a packet back" in told
+    assert "flags owner" in told
+    assert "-m chaos.packet_worker start" in told
+    drop = "\n".join(commands(PacketRule(WIRE, "railbreak_t", Rule())))
+    assert "engine nftables: it drops in the kernel, by itself" in drop
+    assert "-m" not in drop
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ({"then": "becn"}, "roce=true"),
+        ({"then": "corrupt"}, "everything"),
+        ({"then": "corrupt=silent"}, "opcode=data"),
+        ({"then": "corrupt=silent", "select": "opcode=first dest_qp=3"}, "opcode=first dest_qp=3"),
+        ({"then": "forge=rnr_nak"}, "opcode=ack syndrome=0-255"),
+        ({"then": "forge=rnr_nak", "select": "opcode=read"}, "opcode=read syndrome=0-255"),
+        ({"then": "forge=cnp qp=1"}, "opcode=data"),
+        ({"then": "delay=1ms", "when": "psn=3"}, "roce=true"),
+    ],
+)
+def test_an_action_on_roce_packets_means_no_others(words, meant):
+    assert str(Rule.parse(words).meant) == meant
+    Rule.parse(words).nft("t", "i", across="a", tap="t")
+
+
+def test_an_answer_cannot_be_forged_where_there_is_none():
+    with pytest.raises(SpecError, match="none of send has an AETH"):
+        _ = Rule.parse({"then": "forge=rnr_nak", "select": "opcode=send"}).meant
 
 
 @pytest.mark.parametrize("kind", ["delay", "dscp"])
@@ -369,7 +452,7 @@ def test_the_text_counts_before_and_after_the_choice():
 
 def test_a_rule_survives_a_journal_as_json():
     for number, select_text in enumerate(SELECTS):
-        words = {"select": select_text, "when": WHENS[number], "then": THENS[number % 5]}
+        words = {"select": select_text, "when": WHENS[number], "then": THENS[3 * number]}
         change = PacketRule(WIRE, "railbreak_t", Rule.parse(words))
         assert from_json(json.loads(json.dumps(to_json(change)))) == change
 

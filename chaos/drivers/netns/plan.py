@@ -75,6 +75,11 @@ class Plan:
             raise SpecError(f"no port {port.id!r} in this fabric; {near(port.id, known)}")
         return ends[port]
 
+    def across(self, end: End) -> str:
+        """Name of the other hidden end of a cable; empty where it has one end only."""
+        (cable,) = (cable for cable in self.cables if end in cable.ends)
+        return next((one.wire_name for one in cable.ends if one != end), "")
+
     def ends_of(self, node: str) -> tuple[End, ...]:
         """Ends at `node`, in the order of the links."""
         return tuple(end for cable in self.cables for end in cable.ends if end.port.node == node)

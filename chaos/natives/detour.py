@@ -1,0 +1,192 @@
+"""`PacketRule` by a worker: a process beside this one, whose end is the end of the detour."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import chaos
+from chaos.change import Hits, PacketRule, Where
+from chaos.errors import ApplyError, BlockedError, CapabilityError, FabricError
+from chaos.natives.process import process_state
+from chaos.natives.tables import Dropped, unbalanced
+from chaos.nft import Tables
+from chaos.packets.engines import away
+
+_STARTS_WITHIN_S, _ANSWERS_WITHIN_S, _ENDS_WITHIN_S = 20.0, 5.0, 5.0
+_KINDS = {one.__name__: one for one in (ApplyError, BlockedError, CapabilityError, FabricError)}
+_COUNTERS = ("seen", "hit", "passed")
+
+
+@dataclass(slots=True)
+class Detoured:
+    """A worker and its orders; for taking back what another process did, only its process id."""
+
+    change: PacketRule
+    tables: Tables
+    worker: subprocess.Popen[bytes] | None
+    saved: Mapping[str, Any]
+    counted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTERS, 0))
+    told: dict[str, int] = field(default_factory=dict)
+    lasting: bool = False
+
+    @classmethod
+    def open(cls, change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Detoured:
+        """Called inside the namespace; the worker is ready, and no packet comes to it yet."""
+        tables = Tables.open()
+        try:
+            if saved is not None:
+                return cls(change, tables, None, saved)
+            if change.table in tables.names():
+                raise BlockedError(
+                    f"{change.place}: nftables table {change.table} is there already: a leftover "
+                    "or another run (railbreak undo takes it back)"
+                )
+            worker = _started(change.order(where.ifname, where.across))
+        except BaseException:
+            tables.close()
+            raise
+        made = cls(change, tables, worker, {})
+        try:
+            made._answer(_STARTS_WITHIN_S)
+            made.saved = {"pid": worker.pid, "started": process_state(worker.pid)[1]}
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def do(self) -> None:
+        """The worker adds its table."""
+        self._ask("do")
+
+    def undo(self) -> tuple[str, ...]:
+        """The worker deletes its table and lets go of what it holds; where it cannot, it ends."""
+        try:
+            if self.worker is not None and self.worker.poll() is None:
+                answer = self._ask("undo")
+                for name in _COUNTERS:
+                    self.counted[name] += answer.get(name, 0)
+                if "hit" in answer:
+                    self.told = self._ask("tell")
+            elif self.in_force():
+                self._end()
+        except (OSError, ApplyError, FabricError) as error:
+            self._end()
+            if self.in_force():
+                return (f"worker of {self.change.table}: {error}",)
+        return ()
+
+    def in_force(self) -> bool:
+        """Whether its table is there."""
+        return self.change.table in self.tables.names()
+
+    def hits(self) -> Hits:
+        """Packets that the selector meant, and those that went to the worker."""
+        now = self.tables.counters(self.change.table)
+        return Hits(*(self.counted[name] + now.get(name, 0) for name in ("seen", "hit")))
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Packets that cannot be accounted for, in sentences; none of them means all were."""
+        found = list(unbalanced(self.change, self.counted))
+        if not self.told:
+            return tuple(found)
+        told, what = self.told, self.change.describe()
+        came = self.counted["seen" if self.change.rule.then.deed == "reorder" else "hit"]
+        if told["taken"] != came:
+            found.append(
+                f"{what}: {came} packets were led to the worker, {told['taken']} reached it "
+                f"({told['lost']} found its queue full)"
+            )
+        if told["unsent"]:
+            found.append(f"{what}: {told['unsent']} packets could not be put back")
+        if told["unfit"]:
+            found.append(f"{what}: {told['unfit']} packets could not be rewritten, and went on")
+        return tuple(found)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self.worker is not None:
+            assert self.worker.stdin is not None
+            assert self.worker.stdout is not None
+            for pipe in (self.worker.stdin, self.worker.stdout):
+                pipe.close()
+            try:
+                self.worker.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self.worker.kill()
+                self.worker.wait()
+            self.worker = None
+        self.tables.close()
+
+    def _ask(self, word: str) -> dict[str, Any]:
+        if self.worker is None:
+            raise ApplyError(f"{self.change.describe()}: its worker is another process's")
+        assert self.worker.stdin is not None
+        try:
+            os.write(self.worker.stdin.fileno(), word.encode() + b"\n")
+        except OSError as error:
+            raise ApplyError(f"{self.change.describe()}: its worker ended ({error})") from None
+        return self._answer(_ANSWERS_WITHIN_S)
+
+    def _answer(self, within_s: float) -> dict[str, Any]:
+        assert self.worker is not None
+        assert self.worker.stdout is not None
+        ready = select.select([self.worker.stdout], (), (), within_s)[0]
+        line = self.worker.stdout.readline() if ready else b""
+        if not line:
+            state = f"did not answer within {within_s:g} s" if not ready else "ended"
+            raise ApplyError(f"{self.change.describe()}: its worker {state}")
+        answer: dict[str, Any] = json.loads(line)
+        if not answer["ok"]:
+            kind = _KINDS.get(answer["kind"], ApplyError)
+            raise kind(f"{self.change.describe()}: {answer['message']}")
+        return answer
+
+    def _end(self) -> None:
+        """SIGKILL to the worker, by its process id and start time; the kernel does the rest."""
+        pid, started = self.saved.get("pid", 0), self.saved.get("started", 0)
+        if not pid or process_state(pid)[1] != started:
+            return
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if process_state(pid)[1] == started:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                select.select([fd], (), (), _ENDS_WITHIN_S)
+        finally:
+            os.close(fd)
+
+
+def ruled(change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Dropped | Detoured:
+    """`PacketRule` by the engine that does it.
+
+    Raises:
+        CapabilityError: what arrives here goes nowhere that a packet could be put back to.
+    """
+    if saved is None and not where.across and (why := away(change.rule.then)):
+        raise CapabilityError(f"{change.place}: {why}")
+    kind = Detoured if change.rule.engine.name == "worker" else Dropped
+    return kind.open(change, where, saved)
+
+
+def _started(order: str) -> subprocess.Popen[bytes]:
+    root = str(Path(chaos.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        (sys.executable, "-m", "chaos.packet_worker", "run", order),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env=os.environ | {"PYTHONPATH": path},
+    )
