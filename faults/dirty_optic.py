@@ -19,9 +19,6 @@ CLASSES: tuple[tuple[int, int | None], ...] = ((255, 128), (1023, 640), (2047, 1
 def lost_share(ber: float, packet: int) -> float:
     """Share of frames with a packet of so many bytes that hold at least one wrong bit.
 
-    Try:
-        dirty_optic link=leaf1--spine1 ber=1e-7 end=leaf1
-
     Examples:
         >>> round(lost_share(1e-7, 1500), 6)
         0.001214
@@ -43,9 +40,9 @@ class DirtyOptic:
     Reach: what the kernel carries over the link. The rate is the one *after* error correction:
     RS(544,514) makes 1e-12 of a 2.4e-4 before it. Real bit errors come in bursts once the code is
     overcome; these are single. A NIC drops such frames by their check sequence before anyone sees
-    them, so they are lost here too; the 2^-32 of them that would pass, and frames spoilt behind the
-    check (a switch's memory), which arrive with a bad ICRC, are not made: that takes an action
-    that corrupts. No counter of FCS errors rises. Where a sender uses segmentation offload one
+    them, so they are lost here too. The 2^-32 of them that would pass, and frames spoilt behind the
+    check (a switch's memory), which arrive with a bad ICRC, are not made: that is `corrupt`, an
+    action on packets. No counter of FCS errors rises. Where a sender uses segmentation offload one
     packet here is up to 64 kB of the stream, and counts as the link's longest.
 
     Needs: nftables with family netdev, CAP_NET_ADMIN.
@@ -55,6 +52,9 @@ class DirtyOptic:
         ber: Share of bits that arrive wrong, such as 1e-8.
         end: Whose laser: `both`, a node at the link, or `near`/`far`.
         seed: Of the pattern.
+
+    Try:
+        dirty_optic link=leaf1--spine1 ber=1e-7 end=leaf1
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port
