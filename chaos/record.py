@@ -156,7 +156,7 @@ class Record:
 
     Attributes:
         experiment: Name, file, promise, and the experiment as plain data.
-        fabric: Name, driver, fidelity, instance, nodes and links.
+        fabric: Name, driver, fidelity, instance, nodes, links, and what the driver noted.
         seed: The run's seed.
         verdict: The worst of the findings; `inconclusive` when nothing was checked.
         findings: Over the whole run, then those of trials that are not a pass.

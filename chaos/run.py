@@ -140,6 +140,7 @@ async def _run(
         be_observable(experiment, driver)
         told("phase.entered", {"name": "probes", "trial": 0})
         await observer.start()
+        noted = _tell_notes(driver, 0, told)
         for slot, storm in planned:
             await revive(observer)
             trial = await run_trial(ground, slot, storm)
@@ -348,4 +349,5 @@ def describe_fabric(driver: Driver) -> dict[str, Any]:
         "nodes": {node.name: node.role for node in fabric.nodes.values()},
         "links": [link.id for link in fabric.links],
         "addresses": dict(driver.addresses()),
+        "notes": driver.warnings,  # the list itself: what is noted later is written, too
     }

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from chaos import drivers, quarantine, topology
+from chaos.change import LinkState, Place
 from chaos.cli.app import Json, app, err, out, print_json
 from chaos.cli.runner import drive
 from chaos.doctor import examine
@@ -105,8 +106,10 @@ def attach(
 
 
 def _told_up(driver: Driver, json: bool) -> None:
-    """What is up now, and what can be done with it."""
+    """What is up now, what is to be known of it, and what can be done with it."""
     plan = driver.fabric
+    for warning in driver.warnings:
+        err.print(f"note: {warning}", style="yellow", markup=False)
     if json:
         print_json(
             {
@@ -116,26 +119,39 @@ def _told_up(driver: Driver, json: bool) -> None:
                 "folder": str(driver.folder),
                 "namespaces": dict(getattr(driver, "namespaces", dict)()),
                 "addresses": dict(driver.addresses()),
+                "notes": list(driver.warnings),
             }
         )
         return
     out.print(f"[green]up[/] {driver.instance}: {len(plan.nodes)} nodes, {len(plan.links)} links")
     host = next(iter(driver.addresses()), next(iter(plan.nodes)))
     out.print(f"look:  railbreak exec {host} -- ip addr", style="dim")
-    out.print(
-        f"break: railbreak inject {driver.instance} link_down link={plan.links[0].id} "
-        f"mode=carrier --for 5s",
-        style="dim",
-    )
+    if link := _harmless(driver):
+        words = f"railbreak inject {driver.instance} link_down link={link} mode=carrier --for 5s"
+        out.print(f"break: {words}", style="dim")
     out.print(f"down:  railbreak down {driver.instance}", style="dim")
+
+
+def _harmless(driver: Driver) -> str:
+    """A link that may be broken for a try: between switches, where there is one; empty for none.
+
+    Without it a host's only link would be named, which isolates the host.
+    """
+    fabric = driver.fabric
+    between = [
+        link for link in fabric.links if not any(fabric.node(n).role == "host" for n in link.nodes)
+    ]
+    for link in (*between, *fabric.links):
+        changes = (LinkState(Place.at(port, "wire")) for port in link.ports)
+        if len(link.ports) == 2 and not any(driver.refusal(one, fabric) for one in changes):
+            return link.id
+    return ""
 
 
 async def _up(plan: Fabric, name: str, driver_name: str) -> Driver:
     progress = _progress()
     making = drivers.named(driver_name)
     driver = await making.up(plan, instance=name or None, progress=progress, linger=True)
-    for warning in driver.warnings:
-        err.print(f"note: {warning}", style="yellow", markup=False)
     try:
         progress("waiting until the kernel forwards everywhere")
         await driver.wait_ready()

@@ -100,6 +100,8 @@ async def _inject(
         max_life=Duration(length.ns + 30 * 10**9),
         log_dir=driver.folder,
     )
+    for warning in driver.warnings:
+        err.print(f"note: {warning}", style="yellow", markup=False)
     try:
         spans = aimed.fault.schedule(length, random.Random(seed))
         await hands.start(now_ns() + int(getattr(driver, "lead_ns", LEAD_NS)), spans)

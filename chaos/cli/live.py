@@ -75,6 +75,7 @@ class View:
             "fault.aimed": self._aimed,
             "hits.counted": self._counted,
             "exposure.checked": lambda f: self._line(Text(str(f["sentence"]), style="yellow")),
+            "fabric.noted": lambda f: self._line(Text(f"note: {f['sentence']}", style="yellow")),
             "calm.disturbed": self._disturbed,
             "storm.aborted": lambda f: self._line(
                 Text(f"aborted: {f['sentence']}", style="bold red")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from chaos import budget, drivers
@@ -51,10 +49,11 @@ def plan(
     [bold]--on[/], the plan is made for a fabric that is up or attached.
     """
     chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
-    making, fabric = drivers.named(driver_name), drivers.fabric(chosen.fabric, driver_name)
-    if on:
+    if on:  # then the experiment's own fabric is not asked for: it may be no file at all
         known = drive(drivers.attach(pick(on)))
         making, fabric = drivers.named(known.name), known.fabric
+    else:
+        making, fabric = drivers.named(driver_name), drivers.fabric(chosen.fabric, driver_name)
     told = planning.lines(chosen, fabric, making.name)
     told += budget.lines(chosen, fabric, making.fidelity)
     reach = planning.matrix(chosen, fabric, making)
@@ -78,15 +77,9 @@ def plan(
         out.print(line, markup=False)
     for sentence in blast["refused"]:
         out.print(f"REFUSED    {sentence}", style="red", markup=False)
-    out.print(_matrix(making.name, reach))
-
-
-def _matrix(name: str, reach: Sequence[tuple[str, str, str]]) -> Table:
-    """Per fault and element: whether the driver can, or the reason why not."""
-    table = Table(box=None, pad_edge=False, title=f"driver {name}", title_justify="left")
-    for column in ("", "fault", "change", "why not, and what instead"):
-        table.add_column(column)
-    for fault, text, reason in reach:
-        mark = "[red]no[/]" if reason else "[green]yes[/]"
-        table.add_row(mark, Text(fault), Text(text), Text(reason))
-    return table
+    out.print(f"\ndriver {making.name}", markup=False)
+    for name, text, reason in reach:
+        mark = "[red]no [/]" if reason else "[green]yes[/]"
+        out.print(f"{mark}  ", Text(f"{text}  ({name})"), sep="")
+        if reason:
+            out.print(Text(f"     {reason}", style="yellow"))

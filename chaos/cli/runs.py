@@ -34,7 +34,6 @@ from chaos.replay import again, recorded
 from chaos.report import junit, page
 from chaos.run import be_able, make_folder, rejudge
 from chaos.run import run as run_experiment
-from chaos.strikes import Planned
 from chaos.units import Percent
 
 STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
@@ -122,17 +121,11 @@ def _run(
     driver_name: str = drivers.DEFAULT,
     replayed: Record | None = None,
 ) -> int:
-    fabric = drivers.fabric(chosen.fabric, driver_name)
-    if not on:
-        chosen.check(fabric)
-        making = drivers.named(driver_name)
-        be_able(chosen, fabric, making)
-        budget.be_within(chosen, fabric, making.fidelity)
-    storms = None if replayed is None else recorded(replayed, fabric)
+    fabric = None if on else _reachable(chosen, driver_name)
     for option, path in (("--json", json), ("--junit", junit_file)):
         _writable(option, path)
     folder = make_folder(runs, chosen.name)
-    made = drive(_measured(chosen, fabric, folder, on, calm_load, driver_name, storms))
+    made = drive(_measured(chosen, fabric, folder, on, calm_load, driver_name, replayed))
     written = _write(made, folder)
     if json is not None:
         records.write(made, json)
@@ -142,6 +135,15 @@ def _run(
     out.print(f"report  {written}", style="dim")
     out.print(f"repeat  {shlex.join(['railbreak', *sys.argv[1:]])}", style="dim")
     return STATUS[Verdict(made.verdict)]
+
+
+def _reachable(chosen: Experiment, driver_name: str) -> Fabric:
+    """The experiment's own fabric, which the driver can break as asked, within the limits."""
+    making, fabric = drivers.named(driver_name), drivers.fabric(chosen.fabric, driver_name)
+    chosen.check(fabric)
+    be_able(chosen, fabric, making)
+    budget.be_within(chosen, fabric, making.fidelity)
+    return fabric
 
 
 def _writable(option: str, path: Path | None) -> None:
@@ -161,23 +163,24 @@ def _writable(option: str, path: Path | None) -> None:
 
 async def _measured(
     chosen: Experiment,
-    fabric: Fabric,
+    fabric: Fabric | None,
     folder: Path,
     on: str,
     calm_load: float,
     driver_name: str,
-    storms: Planned | None,
+    replayed: Record | None,
 ) -> Record:
+    """On the fabric that is up (`on`), or on one that is brought up and taken down again."""
     with View(chosen, out) as view:
-        if on:
+        if fabric is None:
             driver = await drivers.attach(pick(on))
             chosen.check(driver.fabric)
-            return await _trials(chosen, driver, folder, view, calm_load, storms)
+            return await _trials(chosen, driver, folder, view, calm_load, replayed)
         driver = await drivers.named(driver_name).up(fabric, progress=view.step)
         try:
             view.step("waiting until the kernel forwards everywhere")
             await driver.wait_ready()
-            return await _trials(chosen, driver, folder, view, calm_load, storms)
+            return await _trials(chosen, driver, folder, view, calm_load, replayed)
         finally:
             view.step("taking the fabric down")
             await driver.down()
@@ -189,7 +192,7 @@ async def _trials(
     folder: Path,
     view: View,
     calm_load: float,
-    storms: Planned | None,
+    replayed: Record | None,
 ) -> Record:
     command = ["railbreak", *sys.argv[1:]]
     return await run_experiment(
@@ -199,7 +202,7 @@ async def _trials(
         tell=view.tell,
         command=command,
         calm_foreign_percent=calm_load,
-        storms=storms,
+        storms=None if replayed is None else recorded(replayed, driver.fabric),
     )
 
 

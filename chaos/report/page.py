@@ -338,6 +338,7 @@ def _repeat(data: Data) -> Markup:
         ("fabric", f"{fabric.get('name')}: {len(fabric.get('nodes') or {})} nodes, "
                    f"{len(fabric.get('links') or [])} links"),
         ("driver", fabric.get("driver")),
+        *(("note", sentence) for sentence in fabric.get("notes") or ()),
         ("fidelity", f"{block.get('fidelity')} (never compare with another)"),
         ("started", _when(block.get("started"))),
         ("kernel", block.get("kernel")),

@@ -1,0 +1,77 @@
+"""Every kind of fault in many forms: in force, felt as it should be, healed, and without a trace.
+
+One trial each, in `variants.yaml`. `--fabric-driver containerlab` runs the same on the real one.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chaos.experiment import Phases, Range
+from chaos.objectives import Objective, objective
+from chaos.registry import FAULTS, build, load
+from chaos.units import Duration
+
+pytestmark = [pytest.mark.netns, pytest.mark.railbreak]
+
+load()
+SECOND = Duration.parse("1 s")
+PHASES = Phases(calm=SECOND, storm=Range(SECOND, SECOND), after=Duration.parse("1500 ms"))
+BECAUSE = "it is what this variant of the fault is for"
+VARIANTS = yaml.safe_load((Path(__file__).parent / "variants.yaml").read_text())
+
+
+def told(variant: dict[str, Any]) -> str:
+    """A name for reports: the fault and its values, without punctuation."""
+    [(name, fields)] = variant["fault"].items()
+    words = re.sub(r"[^A-Za-z0-9.%]+", "-", str(fields).replace("in-use leaf--spine", "in-use"))
+    return f"{name}{words}".strip("-")
+
+
+def shown(shows: dict[str, Any]) -> Iterator[Objective]:
+    """Objectives from `measure: [at least, at most]` and `detected_by: detector`."""
+    for name, wanted in shows.items():
+        if name == "detected_by":
+            yield objective({"detected_by": wanted, "within": "2 s", "because": BECAUSE})
+            continue
+        for word, value in zip(("at_least", "at_most"), wanted, strict=False):
+            yield objective({"measure": name, word: value, "because": BECAUSE})
+
+
+@pytest.fixture
+def traffic(request, flow, job):
+    """Probes by the word of a variant."""
+    from chaos.pytest_plugin import _probe
+
+    ends = {"source": "host1", "target": "host8"}
+    kinds = {
+        "flow": lambda: _probe("flow", **ends, rate="2 kpps"),
+        "roce": lambda: _probe("roce_flow", **ends, rate="2 kpps"),
+        "job": lambda: job("host1", "host3", "host5", "host8", op="all_reduce", size="64 KiB"),
+    }
+    return lambda word: [kinds[word](), _probe("kernel_events"), _probe("routing")]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=map(told, VARIANTS))
+def test_a_variant_acts_is_felt_and_leaves_no_trace(variant, traffic, trial):
+    [(name, fields)] = variant["fault"].items()
+    fault = build(FAULTS, "fault", name, fields)
+    record = trial(
+        fault,
+        traffic(variant.get("traffic", "flow")),
+        list(shown(variant["shows"])),
+        promise=f"{told(variant)} acts, is felt as it should be, and is gone after it",
+        phases=PHASES,
+        trials=1,
+        placebos=0,
+    )
+
+    [one] = record.trials
+    assert one.proof.in_force
+    assert one.proof.residue == ()
+    for change in one.proof.changes:
+        assert change["hit"] is None or change["hit"] > 0, change["text"]

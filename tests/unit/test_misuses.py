@@ -1,0 +1,168 @@
+"""Fifty ways to write an experiment wrongly: each refused before anything is touched, in one
+sentence that names file, line and field, what was found, and what would be right.
+"""
+
+import pytest
+
+from chaos import budget, drivers
+from chaos.errors import RailbreakError
+from chaos.experiment import loads
+from chaos.run import be_able
+
+USUAL = {
+    "fabric": "clos-2x4x8",
+    "fault": "{link_down: {link: in-use leaf--spine}}",
+    "probes": "{flow: {source: host1, target: host8}}",
+    "objectives": "[{measure: flow_lost_packets, at_most: 5, because: few}]",
+}
+
+
+def loss(words):
+    return {"fault": f"{{packet_loss: {{link: in-use leaf--spine, {words}}}}}"}
+
+
+def packets(words):
+    return {"fault": f"{{packet_fault: {{link: in-use leaf--spine, {words}}}}}"}
+
+
+MISUSES = {
+    "a share above all": (loss("share: 101 %"), "share must be 0 to 100 %, got 101 %"),
+    "a share of nothing": (loss("share: 0 %"), "at least 0.0001 %, got 0 %"),
+    "a share below zero": (loss("share: -1 %"), "share must be 0 to 100 %, got -1 %"),
+    "a share too small": (loss("share: 0.00001 %"), "at least 0.0001 %"),
+    "a share too fine": (loss("share: 7.001 %"), "multiple of 0.01 %, got 7.001 %"),
+    "a share in words": (loss("share: ten"), "such as 10 % .*got 'ten'"),
+    "a second statement": (loss("share: 1 %, match: 'tcp; drop'"), "one nftables expression"),
+    "a psn beyond its field": (packets("select: {psn: 16777216}"), "psn must be 0 to 16777215"),
+    "a qp beyond its field": (packets("select: {dest_qp: 16777216}"), "dest_qp must be 0 to"),
+    "an opcode misspelt": (packets("select: {opcode: sned}"), "did you mean send"),
+    "a dscp beyond its field": (packets("select: {dscp: 64}"), "dscp must be 0 to 63, got 64"),
+    "an ecn that is none": (packets("select: {ecn: maybe}"), "ce, ect, ect0, ect1, not-ect"),
+    "a syndrome misspelt": (packets("select: {syndrome: nack}"), "did you mean nak"),
+    "a port beyond its field": (packets("select: {protocol: udp, sport: 70000}"), "0 to 65535"),
+    "a port of no protocol": (packets("select: {sport: 5}"), "give protocol"),
+    "a family that is none": (packets("select: {family: 5}"), "4 or 6 expected, got 5"),
+    "an address that is none": (packets("select: {source: 10.0.0.300}"), "such as 10.0.0.0/24"),
+    "two families at once": (packets("select: {source: 10.0.0.1, family: 6}"), "two families"),
+    "a protocol unknown": (packets("select: {protocol: icmp}"), "udp or tcp expected"),
+    "roce in tcp": (packets("when: {psn: 5}, select: {protocol: tcp}"), "RoCEv2 is in udp"),
+    "the first none": (packets("when: {first: 0}"), "1 to 4294967294 expected, got 0"),
+    "one in none": (packets("when: {every: 0}"), "1 to 4294967295 expected, got 0"),
+    "an offset below zero": (packets("when: {every: 3, offset: -1}"), "got -1"),
+    "a random share above all": (packets("when: {random: 120 %}"), "0 to 100 %, got 120 %"),
+    "a schedule misspelt": (packets("when: {frist: 3}"), "did you mean first"),
+    "two schedules at once": (packets("when: {first: 3, every: 2}"), "cannot both be"),
+    "a burst without an end": (packets("when: {enter: 1 %}"), "bursts need leave"),
+    "an action misspelt": (packets("then: dorp"), "did you mean drop"),
+    "a code point too big": (packets("then: {dscp: 99}"), "dscp must be 0 to 63, got 99"),
+    "a node misspelt in a link": (
+        {"fault": "{link_down: {link: leaf1--spien1}}"},
+        "no link 'leaf1--spien1' .*did you mean leaf1--spine1",
+    ),
+    "a link that is none": ({"fault": "{link_down: {link: leaf1--leaf2}}"}, "no link"),
+    "an end of another link": (
+        {"fault": "{link_down: {link: leaf1--spine1, end: leaf2}}"},
+        "has no end 'leaf2'; did you mean leaf1",
+    ),
+    "a mode that is none": (
+        {"fault": "{link_down: {link: leaf1--spine1, mode: off}}"},
+        "it has admin, carrier, silent",
+    ),
+    "a fault misspelt": ({"fault": "{link_dwon: {link: leaf1--spine1}}"}, "did you mean link_down"),
+    "a field misspelt": ({"fault": "{link_down: {lnik: leaf1--spine1}}"}, "did you mean link"),
+    "a field missing": ({"fault": "{link_down: {}}"}, "link_down needs link"),
+    "a flap too fast": (
+        {"fault": "{link_flap: {link: leaf1--spine1, frequency: 200 Hz}}"},
+        "at most 100 turns per second",
+    ),
+    "a flap without a rate": (
+        {"fault": "{link_flap: {link: leaf1--spine1}}"},
+        "either down and up, or frequency",
+    ),
+    "a flap of two rates": (
+        {"fault": "{link_flap: {link: leaf1--spine1, frequency: 2 Hz, down: 1 s, up: 1 s}}"},
+        "either down and up, or frequency",
+    ),
+    "a node that is none": ({"fault": "{node_down: {node: spine9}}"}, "did you mean spine"),
+    "a rank without a job": ({"fault": "{rank_kill: {rank: 9}}"}, "exactly one collective job"),
+    "a rank below zero": ({"fault": "{rank_kill: {rank: -1}}"}, "counted from 0, got -1"),
+    "a session of no port": (
+        {"fault": "{bgp_down: {node: leaf1, neighbor: eth9}}"},
+        "its ports: eth1, eth2, eth3, eth4",
+    ),
+    "a session of a host": (
+        {"fault": "{bgp_down: {node: host1, neighbor: eth1}}"},
+        "host1 runs no BGP .*name a router",
+    ),
+    "a node that nothing runs": (
+        {"fault": "{node_stop: {node: spine1}}"},
+        "driver netns cannot stop spine1.*node_down cuts it off",
+    ),
+    "a way to stop unknown": (
+        {"fault": "{node_stop: {node: spine1, how: burn}}"},
+        "it has pause, stop",
+    ),
+    "one fault twice": (
+        {"faults": "[{link_down: {link: leaf1--spine1}}, {link_down: {link: leaf1--spine1}}]"},
+        "told apart",
+    ),
+    "one budget exceeded": (
+        {"fault": "{link_down: {link: host1--leaf1}}", "limits": "{hosts_isolated: 0}"},
+        r"would isolate 1 host \(host1\); at most 0 allowed",
+    ),
+    "a limit in per cent": ({"limits": "{links: 0 %}"}, "a whole number expected, got '0 %'"),
+    "a limit misspelt": ({"limits": "{hosts_isolatd: 0}"}, "did you mean hosts_isolated"),
+    "a life too short": ({"max_life": "1 ms"}, "shorter than the storm"),
+    "a storm too long": ({"phases": "{storm: 2 h}"}, "100 ms to 1 h, got 7200 s"),
+    "no trial": ({"trials": "0"}, "1 to 10000 expected, got 0"),
+    "a time without a unit": ({"phases": "{calm: 5}"}, "such as 250 ms .*got '5'"),
+    "a target that is none": (
+        {"probes": "{flow: {source: host1, target: host9}}"},
+        "no node 'host9' .*did you mean host8",
+    ),
+    "a rate of no unit": (
+        {"probes": "{flow: {source: host1, target: host8, rate: 1 Gpps}}"},
+        "units: pps, kpps, Mpps",
+    ),
+    "a fabric misspelt": ({"fabric": "clos-2x4x9"}, "did you mean clos-2x4x8"),
+    "a measure misspelt": (
+        {"objectives": "[{measure: flow_lost_pakets, at_most: 1, because: few}]"},
+        "did you mean flow_lost_packets",
+    ),
+    "a detector misspelt": (
+        {"objectives": "[{detected_by: bdf, within: 1 s, because: soon}]"},
+        "did you mean bfd",
+    ),
+}
+
+
+def planned(changed):
+    """Everything that is looked at before a fabric is touched."""
+    parts = {**USUAL, **changed}
+    if "faults" in parts:
+        del parts["fault"]
+    text = "".join(f"{name}: {value}\n" for name, value in {"promise": "p", **parts}.items())
+    experiment = loads(text, "mine.yaml")
+    fabric = drivers.fabric(experiment.fabric)
+    experiment.check(fabric)
+    be_able(experiment, fabric, drivers.named("netns"))
+    budget.be_within(experiment, fabric, "namespace")
+
+
+def test_the_usual_experiment_is_accepted():
+    """Else every refusal below could be for another reason."""
+    planned({})
+    planned(loss("share: 1 %"))
+    planned(packets("select: {opcode: send}, when: {first: 3}"))
+
+
+def test_there_are_fifty():
+    assert len(MISUSES) >= 50
+
+
+@pytest.mark.parametrize(("changed", "said"), MISUSES.values(), ids=MISUSES.keys())
+def test_it_is_refused_with_the_right_sentence(changed, said):
+    with pytest.raises(RailbreakError, match=said) as refused:
+        planned(changed)
+    assert "\n" not in str(refused.value).strip()
+    assert len(str(refused.value)) < 400
