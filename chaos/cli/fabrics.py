@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -99,10 +100,23 @@ def attach(
     [bold]railbreak attach hosts.yml --driver ssh --links fabric.clab.yml[/]
     """
     making = drivers.named(driver_name)
+    if driver_name == "containerlab":
+        _refuse_inventory(Path(target))
     work = making.adopt(
         target, instance=name or None, links=tuple(links or ()), progress=_progress()
     )
     _told_up(drive(work), json)
+
+
+def _refuse_inventory(file: Path) -> None:
+    """Refuse a file of machines where a lab is asked for."""
+    if file.suffix == ".json" or not file.is_file():
+        return
+    if "topology:" not in file.read_text(errors="replace"):
+        raise SpecError(
+            f"{file} is no topology file of Containerlab; machines of an inventory are attached "
+            f"with: railbreak attach {file} --driver ssh"
+        )
 
 
 def _told_up(driver: Driver, json: bool) -> None:
