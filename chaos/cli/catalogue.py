@@ -94,9 +94,8 @@ def _listing(title: str, described: dict[str, dict[str, Any]]) -> Table:
     listing = Table(box=None, pad_edge=False)
     listing.add_column(title, style="bold", min_width=26)
     listing.add_column("what")
-    listing.add_column("fields", style="dim")
     for key, said in described.items():
-        listing.add_row(key, said["summary"], ", ".join(f["name"] for f in said["fields"]))
+        listing.add_row(key, said["summary"])
     return listing
 
 
