@@ -125,6 +125,15 @@ MORE = {
     "packet_fault ce": packets(select={"ecn": "ect", "dscp": ["af31", 46]}, then="ce"),
     "packet_fault bleach": packets(select={"family": 6}, then="bleach"),
     "packet_fault dscp": packets(select={"psn": "100-200"}, then={"dscp": 0}),
+    "packet_fault becn": packets(then="becn"),
+    "packet_fault corrupt": packets("both", when={"random": "1 %"}, then="corrupt"),
+    "packet_fault duplicate": packets("both", then="duplicate"),
+    "packet_fault delay": packets("both", then={"delay": "5 ms", "jitter": "1 ms"}),
+    "packet_fault reorder": packets(when={"every": 10}, then={"reorder": 3, "within": "20 ms"}),
+    "packet_fault rate": packets(select={"roce": True}, then={"rate": "10 Mbit/s"}),
+    "packet_fault silent": packets(when={"psn": 5}, then={"corrupt": "silent"}),
+    "packet_fault forge": packets(then={"forge": "remote_access_error"}),
+    "packet_fault cnp": packets(then={"forge": "cnp", "qp": 17}),
 }
 ALL = ONE_OF_EACH | MORE
 #: Faults that need more than two hosts and a cable; `tests/netns` and `tests/lab` break with them.
