@@ -188,7 +188,7 @@ class Cleared:
         return not all(now.get(name, (False, 0))[0] for name in self.saved["counts"])
 
     def hits(self) -> Hits:
-        """Sessions reset, by the router's own counts; the collisions of a new start are no resets."""
+        """Sessions reset, by the router's counts; collisions of a new start are no resets."""
         times = self._resets()
         return Hits(times, times)
 
