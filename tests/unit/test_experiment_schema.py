@@ -98,3 +98,39 @@ def test_every_field_of_ours_is_described():
                 continue
             missing = described(cls)["properties"].keys() - descriptions(cls).keys()
             assert not missing, f"{name}: {missing}"
+
+
+CUT = {"link_down": {"link": "in-use"}}
+DRAWN = {"of": {"link_down": {"mode": "admin"}}, "over": "links", "rate": "hpn-tor"}
+DRAWN |= {"compress": 2.5, "for": "1 s"}
+
+
+@pytest.mark.parametrize(
+    ("words", "valid"),
+    [
+        ({"fault": CUT}, True),
+        ({"fault": {**CUT, "at": "1 s"}}, True),
+        ({"faults": [{**CUT, "for": "1 s", "at": "5 ms"}, {**CUT, "after": "link_down"}]}, True),
+        ({"fault": {"link_down/far_1": {"link": "in-use"}, "for": "1 s"}}, True),
+        ({"fault": {**CUT, "node_down": {"node": "in-use"}}}, False),
+        ({"fault": {**CUT, "link_down/b": {"link": "in-use"}, "at": "1 s"}}, False),
+        ({"fault": {"at": "1 s", "for": "1 s"}}, False),
+        ({"fault": {**CUT, "at": "soon"}}, False),
+        ({"fault": {"link_down/Far": {"link": "in-use"}}}, False),
+        ({"arrivals": DRAWN}, True),
+        ({"arrivals": [DRAWN, {**DRAWN, "for": {"from": "1 s", "to": "2 s"}}]}, True),
+        ({"arrivals": {**DRAWN, "of": "node_down"}}, True),
+        ({"arrivals": {**DRAWN, "of": CUT}}, False),
+        ({"arrivals": {**DRAWN, "compress": 0}}, False),
+        ({"arrivals": {**DRAWN, "population": 0}}, False),
+        ({"arrivals": {k: v for k, v in DRAWN.items() if k != "rate"}}, False),
+        ({"trace": {"file": "t.csv", "compress": 3600}}, True),
+        ({"trace": {"file": "t.csv"}}, False),
+        ({"trace": None}, True),
+    ],
+)  # fmt: skip
+def test_times_arrivals_and_traces_are_known_to_editors(validator, words, valid):
+    tree = yaml.safe_load((DATA / "right.yaml").read_text())
+    del tree["fault"]
+
+    assert validator.is_valid({**tree, **words}) is valid

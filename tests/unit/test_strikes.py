@@ -1,13 +1,16 @@
 """What falls in each storm: times as written, seeded draws, what is together, what cannot be."""
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from chaos import budget
 from chaos.aim import Aimed
+from chaos.arrivals import PUBLISHED
 from chaos.collide import HEALING_NS, together
 from chaos.errors import BlockedError, SpecError
 from chaos.experiment import loads
@@ -463,3 +466,19 @@ def test_what_strikes_later_is_looked_for_just_before(spine, met):
     assert exposed is met
     assert sentence.startswith("the traffic crossed" if met else "not exposed: the traffic avoided")
     assert took >= 100 * MS
+
+
+def test_the_page_shows_what_is_read(tmp_path):
+    """Every example of the page on several faults, the trace with its file."""
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text()
+    page = page.partition("## Several faults in one storm")[2].partition("\n## ")[0]
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (table,) = re.findall(r"\n\n((?:    .*\n)+)\nTimes count from", page)
+    (tmp_path / "faults.csv").write_text(table.replace("    ", ""))
+
+    for example in examples:
+        text = TEXT.replace("FAULTS", example)
+        assert not loads(text, str(tmp_path / "e.yaml")).placebo
+    assert [example.partition(":")[0] for example in examples] == ["faults", "arrivals", "trace"]
+    for name, (rate, _) in PUBLISHED.items():
+        assert f"| `{name}` | {rate}: " in page
