@@ -11,6 +11,7 @@ from chaos.fabric import Fabric
 from chaos.registry import fault
 
 HEADER = 18  # bytes of a frame beside its packet: Ethernet header and check sequence
+JUMBO = 9216  # bytes of the longest packet where nothing says a link's MTU
 #: Classes of packets by their greatest length, and the length that their share is worked out for
 #: (None: the link's MTU). Acknowledgements, mid-sized messages, full packets, jumbo packets.
 CLASSES: tuple[tuple[int, int | None], ...] = ((255, 128), (1023, 640), (2047, 1500), (65535, None))
@@ -86,15 +87,16 @@ class DirtyOptic:
         for port in ends:
             place, least = Place.at(port, "wire"), 0
             for most, typical in CLASSES:
-                share = lost_share(self.ber, typical or link.mtu)
+                share = lost_share(self.ber, typical or link.mtu or JUMBO)
                 match, least = f"meta length {least}-{most}", most + 1
                 if lost := _allowed(share):
                     table = table_name("dirty_optic", place, self, most)
                     made.append(PacketDrop(place, table, match, lost, self.seed * 16 + len(made)))
         if not made:
+            least_ber = 1e-6 / (8 * ((link.mtu or JUMBO) + HEADER))
             raise SpecError(
                 f"at a ber of {self.ber:g} less than one in a million of the longest packets of "
-                f"{link.id} is lost; the least is {1e-6 / (8 * (link.mtu + HEADER)):.1g}",
+                f"{link.id} is lost; the least is {least_ber:.1g}",
                 field="ber",
             )
         return tuple(made)

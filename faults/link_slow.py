@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from chaos.change import Change, Place, PortShape, aimed
 from chaos.errors import SpecError
-from chaos.fabric import Fabric
+from chaos.fabric import Fabric, Link
 from chaos.registry import fault
 from chaos.units import Bitrate, Duration, Size
 
 HEADER = 18  # bytes of an Ethernet header with a VLAN tag
+JUMBO = 9216  # bytes of the longest packet where nothing says a link's MTU
 BURST, LATENCY = Size(1 << 18), Duration(20_000_000)
 
 
@@ -62,6 +63,11 @@ class LinkSlow:
         return shaped(fabric, self.link, self.end, self.rate, self.burst.bytes, waiting)
 
 
+def longest_of(link: Link) -> int:
+    """Bytes of a link's longest packet with its header."""
+    return (link.mtu or JUMBO) + HEADER
+
+
 def shaped(
     fabric: Fabric, link: str, end: str, rate: Bitrate, burst: int, waiting: int
 ) -> tuple[Change, ...]:
@@ -73,7 +79,7 @@ def shaped(
     found, ends = aimed(fabric, link, end)
     if len(found.ports) < 2:
         raise SpecError(f"link {found.id} has one end only; there is no cable to be slow")
-    longest = found.mtu + HEADER
+    longest = longest_of(found)
     if burst < longest:
         raise SpecError(
             f"burst must be at least {longest} B, the longest packet of {found.id}, or it would "

@@ -67,7 +67,7 @@ class MtuMismatch:
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One MTU, at the end named."""
         link, ends = aimed(fabric, self.link, self.end)
-        if self.mtu.bytes >= link.mtu:
+        if 0 < link.mtu <= self.mtu.bytes:  # 0: nothing says it
             raise SpecError(
                 f"mtu must be less than that of {link.id}, {link.mtu} B, got {self.mtu}",
                 field="mtu",

@@ -9,7 +9,7 @@ from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import fault
 from chaos.units import Bitrate, Size
-from faults.link_slow import HEADER, shaped
+from faults.link_slow import longest_of, shaped
 
 
 @fault("tiny_buffers", area="switch")
@@ -54,7 +54,7 @@ class TinyBuffers:
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One short queue per direction; one packet may go at once."""
         found, _ = aimed(fabric, self.link, self.end)
-        longest = found.mtu + HEADER
+        longest = longest_of(found)
         held = 2 * longest if self.queue is None else self.queue.bytes
         if held < longest:
             raise SpecError(

@@ -178,6 +178,16 @@ def test_nonsense_is_refused_with_what_is_right(wrong, sentence):
         wrong()
 
 
+def test_where_nothing_says_a_links_mtu_jumbo_packets_are_thought_of():
+    """As on machines whose inventory names cables only."""
+    unsaid = replace(FABRIC, links=tuple(replace(link, mtu=0) for link in LINKS))
+    (tiny,) = TinyBuffers("leaf1--spine1", MBIT, "leaf1").changes(unsaid)
+    assert (tiny.burst, tiny.limit) == (9234, 2 * 9234)
+    assert MtuMismatch("leaf1--spine1", "leaf1", Size(9000)).changes(unsaid)
+    *_, longest = DirtyOptic("leaf1--spine1", 1e-9, "leaf1").changes(unsaid)
+    assert longest.millionths == round(lost_share(1e-9, 9216) * 1e6)
+
+
 def test_the_share_lost_is_the_one_of_the_formula():
     """By the plain formula, where floating point still allows it; and to first order below."""
     assert lost_share(1e-5, 1500) == pytest.approx(1 - (1 - 1e-5) ** (8 * 1518), rel=1e-9)
