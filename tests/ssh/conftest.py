@@ -55,6 +55,7 @@ show() {{
 mount -t tmpfs -o mode=755{run_size} tmpfs /run || exit 1
 mount -t tmpfs -o mode=1777{tmp_size} tmpfs /tmp || exit 1
 mount -t sysfs sysfs /sys 2>/dev/null
+[ -e ~/.bashrc ] && mount --bind /dev/null ~/.bashrc  # bash reads it for commands over SSH
 mkdir -p /run/sshd /run/frr
 hostname {name}
 show
