@@ -15,7 +15,10 @@ from benchmarks.reading import Outcome, table, to_json
 from benchmarks.ssh_skew import HOSTS
 from chaos.errors import RailbreakError, exit_status
 
-NAMES = ("link_down", "lateness", "events", "deploy", "converged", "lab_link", "ssh_skew")
+NAMES = (
+    *("link_down", "lateness", "events", "deploy", "converged", "lab_link", "ssh_skew"),
+    "packet_engines",
+)
 _INTERRUPTED = 130
 
 
