@@ -8,7 +8,15 @@ from chaos.nos.eos import EOS
 from chaos.nos.frr import FRR
 from chaos.nos.sonic import SONIC
 from chaos.nos.srlinux import SRLINUX
-from chaos.nos.table import Commands, Confirmed, Platform, Standing, at_opposite_end, refusal
+from chaos.nos.table import (
+    Commands,
+    Confirmed,
+    Platform,
+    Standing,
+    at_opposite_end,
+    in_its_words,
+    refusal,
+)
 
 PLATFORMS = (FRR, SONIC, EOS, CUMULUS, SRLINUX)
 _BY_NAME = {name.lower(): one for one in PLATFORMS for name in (one.name, *one.aliases)}
@@ -20,6 +28,7 @@ __all__ = [
     "Platform",
     "Standing",
     "at_opposite_end",
+    "in_its_words",
     "platform",
     "refusal",
 ]

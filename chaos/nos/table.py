@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from chaos.change import BgpNeighbour, Change, Hits, LinkState, PacketDrop
@@ -112,6 +112,27 @@ class Platform:
             if any(re.match(pattern, line.strip()) for pattern in self.errors):
                 return line.strip()
         return ""
+
+
+def in_its_words(change: Change, ifname: str) -> Change:
+    """A change with a switch's own name of its port, or of the port that names its neighbour.
+
+    Args:
+        change: In the words of the fabric.
+        ifname: That name; empty leaves the change as it is.
+
+    Examples:
+        >>> from chaos.change import Place
+        >>> in_its_words(LinkState(Place("leaf1", "eth1")), "Ethernet0").place.port
+        'Ethernet0'
+    """
+    if not ifname:
+        return change
+    if isinstance(change, BgpNeighbour):
+        return replace(change, neighbor=ifname)
+    return (
+        replace(change, place=replace(change.place, port=ifname)) if change.place.port else change
+    )
 
 
 def refusal(platform: Platform, change: Change) -> str:

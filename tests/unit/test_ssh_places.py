@@ -2,10 +2,12 @@
 
 import pytest
 
-from chaos.change import BgpNeighbour, LinkState, NodePower, PacketDrop, Place
-from chaos.drivers.ssh.places import moved, refusal, target_of
+from chaos.change import BgpNeighbour, LinkState, NodePower, PacketDrop, Place, PortShape
+from chaos.drivers.ssh.places import called_there, moved, refusal, target_of
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
+from chaos.units import Percent
+from faults.packet_loss import PacketLoss
 
 SSH = {"address": "10.0.0.1"}
 RDMA = {"address": "10.0.0.2", "rdma": {"eth1": ["mlx5_0"]}}
@@ -62,7 +64,7 @@ def test_both_carriers_are_taken_by_the_routers_end(order):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (drop("gpu", "eth1"), ("mlx5_0", "past the kernel", "on the switch")),
+        (drop("gpu", "eth1"), ("mlx5_0", "past the kernel", "end: gpu")),
         (drop("gpu", "eth1", "udp dport 4791"), ("UDP 4791",)),
         (drop("r1", "eth2", side="wire"), ("other end", "mlx5_0")),
         (drop("gpu", "eth1", "tcp dport 80"), ()),
@@ -102,3 +104,86 @@ def test_a_target_keeps_no_secret():
     node = Node("x", settings={"ssh": {**SSH, "password": "hush", "secrets": ["ansible_password"]}})
 
     assert "hush" not in str(target_of(fabric(x=node), "x").to_json())
+
+
+# ---- switches ------------------------------------------------------------------------------------
+
+
+def switched(**ssh):
+    """A host with an RDMA device at a switch whose ports have names of their own."""
+    there = {**SSH, "platform": "sonic", "ports": {"eth1": "Ethernet0"}, **ssh}
+    nodes = {
+        "gpu1": Node("gpu1", settings={"ssh": RDMA}),
+        "leaf1": Node("leaf1", role="leaf", settings={"ssh": there}),
+    }
+    return Fabric("f", nodes, (Link(Port("gpu1", "eth1"), Port("leaf1", "eth1")),))
+
+
+def test_a_switch_is_told_of_its_own_ports():
+    """Of a neighbour that one of its ports names, too; other neighbours stay as they are."""
+    found = switched()
+
+    assert called_there(LinkState(Place("leaf1", "eth1")), found) == "Ethernet0"
+    assert called_there(BgpNeighbour(Place("leaf1"), "eth1"), found) == "Ethernet0"
+    assert called_there(BgpNeighbour(Place("leaf1"), "10.0.0.9"), found) == ""
+    assert "'Ethernet0' is none" in refusal(BgpNeighbour(Place("leaf1"), "eth1"), found)
+
+
+@pytest.mark.parametrize(
+    ("platform", "asked", "given"),
+    [
+        ("sonic", "sudo", "sudo"),
+        ("frr", "sudo", "sudo"),
+        ("cumulus", "sudo", "sudo"),
+        ("sonic", "", ""),
+        ("arista.eos.eos", "enable", ""),
+        ("srlinux", "sudo", ""),
+    ],
+)
+def test_a_switch_whose_login_is_a_shell_gets_root_as_a_host_does(platform, asked, given):
+    assert target_of(switched(platform=platform, become=asked), "leaf1").become == given
+
+
+def test_su_at_a_switch_is_refused_before_anybody_logs_in():
+    with pytest.raises(SpecError, match=r"leaf1: become method 'su'; at a switch .* it is sudo"):
+        target_of(switched(become="su"), "leaf1")
+
+
+def test_what_a_refusal_of_roce_says_to_do_is_not_refused():
+    """`end` names the sender: the host's packets can be lost at the switch, its own nowhere."""
+    found = switched()
+
+    def told(end):
+        loss = PacketLoss("gpu1--leaf1", Percent(100), end=end, roce=True)
+        return [refusal(one, found) for one in loss.changes(found)]
+
+    (said,) = told("leaf1")
+    assert "end: leaf1" not in said
+    assert "(end: gpu1)" in said
+    assert "link_down" in said
+    assert told("gpu1") == [""]
+    assert refusal(LinkState(Place("gpu1", "eth1")), found) == ""
+
+
+def test_where_the_other_direction_cannot_be_lost_either_the_refusal_says_why():
+    """A share at an access list; a cable between two hosts that both go past their kernels."""
+    found = switched()
+    (share,) = PacketLoss("gpu1--leaf1", Percent(1), end="leaf1", roce=True).changes(found)
+
+    assert "arrives at leaf1:eth1, but SONiC cannot drop 1 % of a flow" in refusal(share, found)
+    assert "; or take the link down" in refusal(share, found)
+
+    pair = {name: Node(name, settings={"ssh": RDMA}) for name in ("gpu1", "gpu2")}
+    cable = Fabric("f", pair, (Link(Port("gpu1", "eth1"), Port("gpu2", "eth1")),))
+    for end in pair:
+        (lost,) = PacketLoss("gpu1--gpu2", Percent(100), end=end, roce=True).changes(cable)
+        assert "end:" not in refusal(lost, cable)
+        assert "take the link down" in refusal(lost, cable)
+
+
+def test_a_rate_where_roce_goes_past_the_kernel_names_no_end():
+    """No switch is slowed from here, and the host's own queues are not met."""
+    said = refusal(PortShape(Place("gpu1", "eth1"), 8_000_000, 10_000, 20_000), switched())
+
+    assert "slow none of them" in said
+    assert "end:" not in said

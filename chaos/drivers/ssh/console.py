@@ -1,15 +1,18 @@
 """One session at a switch's command line, by Netmiko; blocking, for one thread.
 
 The prompt is learnt while it opens, so that a command later is one round trip. Host keys are
-checked; nothing is ever added to a list of known hosts.
+checked; nothing is ever added to a list of known hosts. A password comes from the environment
+alone, and goes nowhere but to the switch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,10 @@ from chaos.nos import Platform
 
 CONNECT_S = 15.0
 ANSWER_S = 30.0
+#: Keys in `~/.ssh` that are offered where none is named, as ssh does.
+USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+#: Variable of the environment with the password of switches; `…_LEAF1` has that of `leaf1` alone.
+PASSWORD = "RAILBREAK_SWITCH_PASSWORD"  # noqa: S105
 
 
 class RejectedError(FabricError):
@@ -42,13 +49,64 @@ class RejectedError(FabricError):
         self.answer = answer
 
 
+def variable_of(node: str) -> str:
+    """The variable of the environment that holds the password of one switch.
+
+    Examples:
+        >>> variable_of("dc1-leaf1")
+        'RAILBREAK_SWITCH_PASSWORD_DC1_LEAF1'
+    """
+    return f"{PASSWORD}_{re.sub(r'[^A-Za-z0-9]', '_', node).upper()}"
+
+
+def password_of(node: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The password of a switch, or that of all switches; empty where none is given."""
+    return environ.get(variable_of(node)) or environ.get(PASSWORD, "")
+
+
+def through(target: Target, jump: str, end: str) -> str:
+    """The command whose input and output are a connection to `end`, by way of jump hosts.
+
+    Each is logged in to with the target's own key and known hosts, and is never asked for anything.
+
+    Args:
+        target: The switch.
+        jump: `[user@]host[:port],…`, as `ssh -J` takes it.
+        end: `host:port`.
+
+    Examples:
+        >>> sw = Target("sw", "10.9.0.1", key_file="/k", known_hosts="/n", ssh_config="/dev/null")
+        >>> through(sw, "ops@bastion:2222", "10.9.0.1:22")
+        'ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/n \
+-i /k -p 2222 -W 10.9.0.1:22 ops@bastion'
+    """
+    before, _, last = jump.rpartition(",")
+    words = ["ssh", *(("-F", target.ssh_config) if target.ssh_config else ())]
+    words += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+    if target.known_hosts:
+        words += ["-o", f"UserKnownHostsFile={Path(target.known_hosts).expanduser()}"]
+    words += ["-i", str(Path(target.key_file).expanduser())] if target.key_file else []
+    user, _, place = last.strip().rpartition("@")
+    host, port = place, ""
+    if found := re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)", place):
+        host, port = found[1] or found[3], found[2] or found[4] or ""
+    if before:
+        way = through(
+            target, before, f"[{host}]:{port or 22}" if ":" in host else f"{host}:{port or 22}"
+        )
+        words += ["-o", f"ProxyCommand={way.replace('%', '%%')}"]
+    words += ["-p", port] if port else []
+    return shlex.join((*words, "-W", end, f"{user}@{host}" if user else host))
+
+
 class Console:
     """A session at one switch.
 
     Args:
         target: How it is reached.
         platform: What it runs.
-        password: Where keys and the agent do not suffice; never written down.
+        password: Where keys and the agent do not suffice; never written down. By default that of
+            the environment (`password_of`).
         connect_s: How long connecting may take, in seconds.
         answer_s: How long a command may take, in seconds.
     """
@@ -64,7 +122,7 @@ class Console:
     ) -> None:
         self.target = target
         self.platform = platform
-        self._password = password
+        self._password = password or password_of(target.name)
         self._connect_s = connect_s
         self._answer_s = answer_s
         self._line: BaseConnection | None = None
@@ -89,7 +147,8 @@ class Console:
         except NetmikoAuthenticationException:
             raise FabricError(
                 f"{self.told} refused the login of {self.target.user or 'the user'}; offer a key "
-                "that it knows (key_file, the agent, IdentityFile) or its password"
+                "that it knows (key_file, the agent, IdentityFile) or its password in the "
+                f"environment ({variable_of(self.target.name)})"
             ) from None
         except (NetmikoTimeoutException, paramiko.SSHException) as error:
             raise FabricError(self._unreached(str(error))) from None
@@ -127,9 +186,10 @@ class Console:
         jump = target.jump or found.get("proxyjump", "")
         proxy = found.get("proxycommand", "")
         if jump and jump != "none":
-            options = ("-F", str(path)) if path.exists() else ()
-            proxy = shlex.join(("ssh", *options, "-W", f"{host}:{self._port}", jump))
-        keys = [target.key_file] if target.key_file else found.get("identityfile", [])
+            proxy = through(
+                target, jump, f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+            )
+        key = self._key(found.get("identityfile", []))
         known = target.known_hosts or found.get("userknownhostsfile", "").split(" ")[0]
         if target.known_hosts and not Path(target.known_hosts).is_file():
             raise FabricError(f"{target.name}: there is no known_hosts {target.known_hosts}")
@@ -139,8 +199,8 @@ class Console:
             "port": self._port,
             "username": target.user or found.get("user", ""),
             "password": self._password,
-            "use_keys": not self._password or bool(keys),
-            "key_file": keys[0] if keys else None,
+            "use_keys": bool(key),
+            "key_file": key or None,
             "allow_agent": not target.key_file,
             "ssh_strict": True,
             "system_host_keys": not known,
@@ -152,6 +212,17 @@ class Console:
             "banner_timeout": self._connect_s,
             "read_timeout_override": None,
         }
+
+    def _key(self, named: Sequence[str]) -> str:
+        """The key to offer beside those of the agent; empty for none."""
+        if self.target.key_file:
+            path = Path(self.target.key_file).expanduser()
+            if not path.is_file():
+                raise FabricError(f"{self.target.name}: there is no key {path}")
+            return str(path)
+        usual = () if self._password else tuple(f"~/.ssh/{one}" for one in USUAL_KEYS)
+        paths = (Path(one).expanduser() for one in (*named, *usual))
+        return next((str(path) for path in paths if path.is_file()), "")
 
     def _prepare(self, line: BaseConnection) -> None:
         """Rights, and a terminal that does not fold lines."""

@@ -19,7 +19,14 @@ from chaos.drivers.ssh.fleet import Fleet
 from chaos.drivers.ssh.machine import Machine
 from chaos.drivers.ssh.observing import Programs
 from chaos.drivers.ssh.paths import RemotePaths
-from chaos.drivers.ssh.places import interface_of, moved, platform_of, refusal, ssh_of
+from chaos.drivers.ssh.places import (
+    called_there,
+    interface_of,
+    moved,
+    platform_of,
+    refusal,
+    ssh_of,
+)
 from chaos.drivers.ssh.remote import LEASE_S, RemoteHands
 from chaos.drivers.ssh.target import Target
 from chaos.drivers.ssh.together import Together, closed
@@ -424,7 +431,13 @@ class SshDriver:
     ) -> Holder:
         from chaos.drivers.ssh.switch import SwitchHands  # Netmiko is imported where it is needed
 
-        return await SwitchHands.arm(changes, self.targets, journal=journal, max_life=max_life)
+        return await SwitchHands.arm(
+            changes,
+            self.targets,
+            journal=journal,
+            max_life=max_life,
+            called=lambda change: called_there(change, self.fabric),
+        )
 
     # ------------------------------------------------------------------ looking
 

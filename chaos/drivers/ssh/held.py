@@ -14,7 +14,7 @@ from chaos.drivers.ssh.console import Console, RejectedError
 from chaos.errors import ApplyError, BlockedError, FabricError
 from chaos.hands import Action
 from chaos.journal import Journal, State
-from chaos.nos import Commands, Standing, deadman
+from chaos.nos import Commands, Standing, deadman, in_its_words
 from chaos.timeline import now_ns
 
 TAKES_HOLD_S = 10.0  # a switch may be slow to program what it accepted
@@ -32,6 +32,8 @@ class Held:
     Attributes:
         id: Its name in the journal.
         index: Its place in the list of changes.
+        change: In the words of the fabric.
+        where: `ifname` is what the switch calls the port, or the neighbour that is named by one.
         answers: What the switch said when the table asked it for facts.
         begun: Its `do` was begun at least once.
         pending: No `undo` has followed the last `do` yet.
@@ -54,6 +56,11 @@ class Held:
     hits: Hits = field(default_factory=lambda: Hits(None, None))
     taken_back: bool = False
     written: bool = False
+
+    @property
+    def spoken(self) -> Change:
+        """The change in the switch's own words."""
+        return in_its_words(self.change, self.where.ifname)
 
 
 class Switch:
@@ -114,9 +121,9 @@ class Switch:
                 "become: sudo"
             )
         for one in self.held:
-            asked = self._platform.facts(one.change)
+            asked = self._platform.facts(one.spoken)
             one.answers = tuple(console.run(command) for command in asked)
-            one.commands = self._platform.render(one.change, one.answers)
+            one.commands = self._platform.render(one.spoken, one.answers)
             one.cure = self._cure(one)
             standing = self._standing(one)
             if standing != "gone":

@@ -14,6 +14,7 @@ from typing import Any
 from chaos import nos
 from chaos.change import (
     AtRouter,
+    BgpNeighbour,
     Change,
     DaemonState,
     LinkState,
@@ -64,12 +65,19 @@ def target_of(fabric: Fabric, node: str) -> Target:
     """How a node is reached.
 
     Raises:
-        SpecError: it becomes root by a way that is not known here.
+        SpecError: it becomes root by a way that is not known here; there is no table for what it
+            runs.
     """
     said = ssh_of(fabric, node)
     become = str(said.get("become", ""))
-    if platform_of(fabric, node):
-        become = ""  # a switch has privilege levels of its own
+    named = platform_of(fabric, node)
+    if named and not nos.platform(named).linux:
+        become = ""  # its command line has privilege levels of its own
+    elif named and become not in ("", "sudo"):
+        raise SpecError(
+            f"{node}: become method {become!r}; at a switch whose login is a shell it is sudo",
+            field="become",
+        )
     if become not in ("", "sudo", "su"):
         raise SpecError(f"{node}: become method {become!r}; known here: sudo, su", field="become")
     user = str(said.get("become_user", "") or "root")
@@ -84,7 +92,7 @@ def target_of(fabric: Fabric, node: str) -> Target:
             **{word: str(value) for word, value in {**known, **files}.items()},
             "name": node,
             "port": int(said.get("port", 0) or 0),
-            "platform": platform_of(fabric, node),
+            "platform": named,
             "become": become,
         }
     )
@@ -93,6 +101,16 @@ def target_of(fabric: Fabric, node: str) -> Target:
 def interface_of(fabric: Fabric, port: Port) -> str:
     """What the machine calls a port (its interface's name, or its PCI address)."""
     return str(ssh_of(fabric, port.node).get("ports", {}).get(port.name, port.name))
+
+
+def called_there(change: Change, fabric: Fabric) -> str:
+    """What a switch calls the port of a change, or the neighbour that one of its ports names."""
+    node = change.place.node
+    if change.place.port:
+        return interface_of(fabric, Port(node, change.place.port))
+    if isinstance(change, BgpNeighbour):
+        return str(ssh_of(fabric, node).get("ports", {}).get(change.neighbor, ""))
+    return ""
 
 
 def rdma_of(fabric: Fabric, port: Port) -> tuple[str, ...]:
@@ -123,7 +141,10 @@ def moved(changes: Sequence[Change], fabric: Fabric) -> Moved:
     notes: list[str] = []
     for change in changes:
         real = change
-        if isinstance(change, LinkState | PacketDrop | PacketRule | PortShape) and change.place.side == "wire":
+        if (
+            isinstance(change, LinkState | PacketDrop | PacketRule | PortShape)
+            and change.place.side == "wire"
+        ):
             real = opposite(change, fabric)
             if isinstance(change, LinkState):
                 real = LinkState(_one_end(change.place, dark, fabric) or real.place)
@@ -155,13 +176,13 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
         )
     if isinstance(change, WireTo):
         return (
-            f"driver {driver} cannot lead the cable at {place.node}:{place.port} elsewhere: exchange "
-            "the plugs by hand and ask railbreak fabric verify, or use the embedded fabric"
+            f"driver {driver} cannot lead the cable at {place.node}:{place.port} elsewhere: "
+            "exchange the plugs by hand and ask railbreak fabric verify, or use the embedded fabric"
         )
     if isinstance(change, DaemonState):
         return (
-            f"driver {driver} cannot {change.how} a daemon of {place.node}: what supervises it there "
-            "(watchfrr, systemd) would start it in its own time, and that could not be "
+            f"driver {driver} cannot {change.how} a daemon of {place.node}: what supervises it "
+            "there (watchfrr, systemd) would start it in its own time, and that could not be "
             "told from ours; bgp_down and bgp_reset end its sessions, route_withdraw its routes"
         )
     if isinstance(change, LinkState | PacketDrop | PacketRule | PortShape) and place.side == "wire":
@@ -179,7 +200,8 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
     named = platform_of(fabric, place.node)
     if named:
         try:
-            return nos.refusal(nos.platform(named), change)
+            spoken = nos.in_its_words(change, called_there(change, fabric))
+            return nos.refusal(nos.platform(named), spoken)
         except RailbreakError as error:
             return f"{place.node}: {error}"
     if isinstance(change, AtRouter) and fabric.node(place.node).role == "host":
@@ -203,9 +225,29 @@ def _bypassed(change: PacketDrop | PacketRule | PortShape, fabric: Fabric) -> st
         kernel_only = "tcp" in change.match or "icmp" in change.match
     if not devices or kernel_only:
         return ""
-    return (
+    past = (
         f"{change.place} is the port of RDMA device {', '.join(devices)}: its RoCE packets (UDP "
-        "4791) go past the kernel and its rules, so a drop there would lose none of them; lose "
-        "them on the switch (end: the switch's node), or take the link down (link_down), which "
-        "hits them too; see railbreak faults"
+        "4791) go past the kernel"
     )
+    if isinstance(change, PortShape):
+        return (
+            f"{past} and its queues, so a rate there would slow none of them; set the speed of the "
+            "switch's port by hand, or take the link down (link_down), which hits them too"
+        )
+    return (
+        f"{past} and its rules, so a drop of what arrives there would lose none of them, and a "
+        f"switch drops only what arrives at itself; {_sent_instead(change, port, fabric)}take the "
+        "link down (link_down), which hits both ways; see railbreak faults"
+    )
+
+
+def _sent_instead(change: PacketDrop | PacketRule, port: Port, fabric: Fabric) -> str:
+    """The other direction of a link, where that can be lost at its far end; or why it cannot."""
+    link = next((one for one in fabric.links if port in one.ports), None)
+    there = link.other(port) if link is not None and len(link.ports) == 2 else None
+    if there is None or rdma_of(fabric, there):
+        return ""
+    why = refusal(replace(change, place=Place.at(there)), fabric)
+    if why:
+        return f"what {port.node} sends (end: {port.node}) arrives at {there}, but {why}; or "
+    return f"lose what {port.node} sends, which is dropped at {there} (end: {port.node}), or "

@@ -73,6 +73,7 @@ class SwitchHands:
         journal: Path,
         max_life: Duration,
         lease_s: float = LEASE_S,
+        called: Callable[[Change], str] | None = None,
         passwords: Mapping[str, str] | None = None,
         connect_s: float = 15.0,
         answer_s: float = 30.0,
@@ -86,7 +87,9 @@ class SwitchHands:
             max_life: Every change is taken back this long after the start of the schedule.
             lease_s: A switch with a script as its dead-man heals itself when it has heard nothing
                 for so long; elsewhere it is the maximum life.
-            passwords: By node, where keys do not suffice.
+            called: What the switch calls the port of a change (or the neighbour that one of its
+                ports names); by default what the change says.
+            passwords: By node, where keys do not suffice; by default those of the environment.
             connect_s: How long connecting may take, in seconds.
             answer_s: How long one command may take, in seconds.
 
@@ -114,7 +117,8 @@ class SwitchHands:
             if identity(change) in known:
                 raise SpecError(f"{change.describe()} is there twice")
             known.add(identity(change))
-            where = Where(ifname=change.place.port, host=targets[node].name)
+            ifname = called(change) if called else change.place.port
+            where = Where(ifname=ifname, host=targets[node].name)
             by_node.setdefault(node, []).append(Held(f"{stamp}-{at}", at, change, where))
         book = await asyncio.to_thread(Journal, journal)
         switches = [
@@ -338,7 +342,7 @@ def take_back(entry: Entry, connect: Callable[[str], Console]) -> Undone:
     held = Held(entry.id, 0, entry.change, entry.where, begun=True, pending=True)
     try:
         table = platform(str(entry.saved["platform"]))
-        held.commands = table.render(entry.change, tuple(entry.saved["answers"]))
+        held.commands = table.render(held.spoken, tuple(entry.saved["answers"]))
         switch = Switch(console, [held], tag=str(entry.saved["tag"]), owner=entry.owner)
         before = held.commands.read([console.run(one) for one in held.commands.look])
         switch.return_all()
