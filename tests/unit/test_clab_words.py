@@ -1,6 +1,10 @@
 """What Containerlab and the runtime answer, read from recordings of the real ones."""
 
+import asyncio
 import json
+import os
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,9 @@ import pytest
 from chaos.drivers.containerlab import binary, runtime
 from chaos.drivers.containerlab.binary import Binary
 from chaos.drivers.containerlab.calls import error_of
+from chaos.drivers.containerlab.nodes import Nodes
 from chaos.drivers.containerlab.runtime import Box, Runtime
+from chaos.drivers.state import start_ticks
 from chaos.errors import CapabilityError, FabricError, SpecError
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "clab"
@@ -104,13 +110,28 @@ def test_a_node_that_exists_twice_is_refused():
         runtime.by_node("t1", [box("a", "one"), box("a", "two")])
 
 
-def test_the_runtime_is_chosen_by_what_is_asked_for_and_here(tmp_path):
-    for name in ("docker", "podman"):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / name).write_text("#!/bin/sh\n")
-        (folder / name).chmod(0o755)
+def stand_in(folder, name, script):
+    """A program of that name that says what a script says: a stand-in for the real one."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+@pytest.fixture
+def podman_socket(tmp_path, monkeypatch):
+    """A socket where podman's would be; a stand-in: nobody speaks its language there."""
+    path = tmp_path / "podman.sock"
+    monkeypatch.setattr(runtime, "SOCKET", path)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        yield path
+
+
+def test_the_runtime_is_chosen_by_what_is_asked_for_and_here(tmp_path, podman_socket):
     docker, podman = (str(tmp_path / name) for name in ("docker", "podman"))
+    stand_in(tmp_path / "docker", "docker", "")
+    stand_in(tmp_path / "podman", "podman", "")
 
     assert Runtime.find({"PATH": docker}).program == "docker"
     assert Runtime.find({"PATH": podman}).program == "podman"
@@ -127,16 +148,74 @@ def test_the_runtime_is_chosen_by_what_is_asked_for_and_here(tmp_path):
         Runtime.find({"PATH": docker, "RAILBREAK_RUNTIME": "lxc"})
 
 
-def test_a_daemon_that_is_gone_is_one_sentence(tmp_path, monkeypatch):
-    fake = tmp_path / "docker"
-    fake.write_text(
-        "#!/bin/sh\necho 'Cannot connect to the Docker daemon at unix:///x. Is it?' >&2; exit 1\n"
-    )
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+def test_podman_is_asked_at_the_socket_that_containerlab_uses(tmp_path, podman_socket):
+    """By a stand-in for `podman`: it answers `--url unix://SOCKET info`, or is not reached."""
+    asked = tmp_path / "asked"
+    stand_in(tmp_path / "p", "podman", f'echo "$@" > {asked}')
+    alone = {"PATH": str(tmp_path / "p")}
 
-    with pytest.raises(CapabilityError, match=r"the docker daemon does not answer .*; start it"):
-        Runtime().boxes("t1")
+    assert Runtime.find(alone).program == "podman"
+    assert asked.read_text().split() == ["--url", f"unix://{podman_socket}", "info"]
+
+    stand_in(
+        tmp_path / "p", "podman", "echo 'Error: unable to connect to Podman socket' >&2; exit 125"
+    )
+    with pytest.raises(CapabilityError, match=r"nobody answers at .*podman.sock .*; systemctl"):
+        Runtime.find(alone)
+
+    podman_socket.unlink()
+    with pytest.raises(CapabilityError, match=r"there is no socket .*; systemctl start podman"):
+        Runtime.find(alone)
+
+
+GONE = {
+    "docker 20": "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+    "docker 29": (
+        "failed to connect to the docker API at unix:///x.sock; check if the path is correct and "
+        "if the daemon is running: dial unix /x.sock: connect: no such file or directory"
+    ),
+    "tcp": "error during connect: Get http://h:2375/v1.41/info: dial tcp: lookup h: no such host",
+    "podman": "Cannot connect to Podman. Please verify your connection to the Linux system",
+}
+
+
+@pytest.mark.parametrize("said", GONE.values(), ids=GONE)
+def test_a_daemon_that_is_gone_is_one_sentence(tmp_path, monkeypatch, said):
+    """Whatever is asked: containers, an image, or a command in a node; by a stand-in for docker."""
+    monkeypatch.setenv("PATH", stand_in(tmp_path, "docker", f"echo '{said}' >&2; exit 1"))
+    nodes = Nodes(Runtime(), "t1", ("a",))
+    nodes._boxes = {"a": replace(box("a", "one"), pid=os.getpid())}
+    nodes._ticks = {"a": start_ticks(os.getpid())}
+
+    for ask in (
+        lambda: Runtime().boxes("t1"),
+        lambda: Runtime().has_image("x"),
+        lambda: asyncio.run(nodes.exec("a", ("true",), b"", 5.0)),
+    ):
+        with pytest.raises(
+            CapabilityError, match=r"the docker daemon does not answer .*; start it"
+        ):
+            ask()
+
+
+def test_a_commands_own_failure_is_not_the_daemons(tmp_path, monkeypatch):
+    """What a command in a node says of a daemon of its own is its answer; by a stand-in."""
+    script = "test $1 = version && exit 0; echo 'Cannot connect to the Docker daemon' >&2; exit 1"
+    monkeypatch.setenv("PATH", stand_in(tmp_path, "docker", script))
+    nodes = Nodes(Runtime(), "t1", ("a",))
+    nodes._boxes = {"a": replace(box("a", "one"), pid=os.getpid())}
+    nodes._ticks = {"a": start_ticks(os.getpid())}
+
+    assert asyncio.run(nodes.exec("a", ("true",), b"", 5.0)).code == 1
+
+
+def test_an_image_that_is_not_here_is_told_from_no_answer(tmp_path, monkeypatch):
+    missing = "echo '[]'; echo 'Error: No such image: x' >&2; exit 1"
+    monkeypatch.setenv("PATH", stand_in(tmp_path, "docker", missing))
+    assert not Runtime().has_image("x")
+    monkeypatch.setenv("PATH", stand_in(tmp_path, "docker", "echo 'read: i/o timeout' >&2; exit 1"))
+    with pytest.raises(FabricError, match=r"docker image inspect x: read: i/o timeout"):
+        Runtime().has_image("x")
 
 
 @needs_recordings

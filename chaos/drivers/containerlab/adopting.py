@@ -35,7 +35,7 @@ def look_up(runtime: Runtime, target: str, files: tuple[str, ...] = ()) -> Found
     """
     path = Path(target)
     given = files[0] if files else ""
-    if path.is_dir():
+    if path.is_dir() and not runtime.boxes(target):  # a lab may lie in a folder of its name
         raise SpecError(f"{target} is a folder; name the lab or its topology file")
     if path.is_file() and path.suffix == ".json":
         name = _named_in(path)

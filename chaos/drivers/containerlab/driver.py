@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,16 +62,8 @@ class ContainerlabDriver(LabReach):
 
     @staticmethod
     def reap() -> tuple[str, ...]:
-        """Destroy what dead owners deployed, and remove guards that nobody owns; the instances."""
-        if os.geteuid() != 0:
-            return ()
-        mine = [one for one in state.running() if one.driver == ContainerlabDriver.name]
-        gone = [one.instance for one in mine if one.stale]
-        for instance in gone:
-            _in_a_thread(instance)
-        if not guard.possible():
-            guard.orphans(one.instance for one in mine)
-        return tuple(gone)
+        """Nothing: a dead owner's lab is told as stale; `down` removes it and its guard."""
+        return ()
 
     @classmethod
     async def up(
@@ -306,24 +297,3 @@ def _claimed(fabric: Fabric, instance: str | None, driver: str) -> tuple[Path, S
         return state.claim(fabric, instance, driver=driver)
     except OSError as error:
         raise FabricError(f"{state.state_root()}: {error.strerror}") from None
-
-
-def _in_a_thread(instance: str) -> None:
-    """Take an instance down, whether or not a loop runs in this thread."""
-
-    async def work() -> None:
-        await (await ContainerlabDriver.attach(instance)).down()
-
-    failed: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            asyncio.run(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=body, name=f"reap:{instance}")
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]

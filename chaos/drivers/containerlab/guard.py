@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chaos.drivers import state
@@ -106,24 +106,6 @@ def dropped(instance: str) -> int | None:
 def take_down(instance: str) -> None:
     """Let everything through again; nothing where there is none."""
     _remove(table_of(instance))
-
-
-def orphans(instances: Iterable[str]) -> tuple[str, ...]:
-    """Remove tables of this state folder whose instance is no more; their names."""
-    known = {table_of(name) for name in instances}
-    gone = []
-    for table in _tables():
-        name = table.removeprefix(_PREFIX).rpartition("_")[0]
-        mine = table_of(name) == table  # names with other signs are found by their instance only
-        if mine and table not in known:
-            _remove(table)
-            gone.append(table)
-    return tuple(gone)
-
-
-def _tables() -> list[str]:
-    listed = re.findall(r"table inet (\S+)", _run("list tables inet"))
-    return [name for name in listed if name.startswith(_PREFIX)]
 
 
 def _counted(table: str) -> tuple[int, int] | None:

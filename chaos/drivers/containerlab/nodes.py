@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from chaos.driver import Done
-from chaos.drivers.containerlab.runtime import Box, Runtime, by_node
+from chaos.drivers.containerlab.runtime import Box, Runtime, by_node, unreachable
 from chaos.drivers.state import start_ticks
 from chaos.errors import FabricError, SpecError
 from chaos.timeline import now_ns
@@ -114,6 +114,7 @@ class Nodes:
         """Run a command in a node's container by the runtime, never through a shell.
 
         Raises:
+            CapabilityError: the runtime's daemon does not answer.
             FabricError: it cannot be started, or passed the deadline (then it is killed).
         """
         box = await asyncio.to_thread(self.box, node)
@@ -139,6 +140,9 @@ class Nodes:
                     process.kill()
                 await process.wait()
         code = process.returncode or 0
+        if code and unreachable(self.runtime.program, err.decode(errors="replace")):
+            # the command may have spoken of a daemon of its own: ours says whether it is there
+            await asyncio.to_thread(self.runtime, "version", "--format", "{{.Server.Version}}")
         if code in (1, 125, 126, 127) and (why := _not_started(out + err)):
             raise FabricError(f"{label}: {why}")
         return Done(code, out, err, began, now_ns())
@@ -152,8 +156,6 @@ def _not_started(said: bytes) -> str:
             return "there is no such program in its container"
         return f"cannot be started: {text[:300]}"
     if text.startswith(("Error response from daemon", "Error: No such container")):
-        return text[:300]
-    if text.startswith("Cannot connect to the"):
         return text[:300]
     return ""
 

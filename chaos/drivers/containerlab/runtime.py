@@ -11,14 +11,27 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from chaos.drivers.containerlab.calls import Said, ask
+from chaos.drivers.containerlab.calls import Said, ask, error_of
 from chaos.errors import CapabilityError, FabricError, SpecError
 
 KNOWN = ("docker", "podman")
 _LAB, _NODE, _FILE, _LONG = "containerlab", "clab-node-name", "clab-topo-file", "clab-node-longname"
 _HELPER = "tool-type"
+#: Where Containerlab speaks to podman.
+SOCKET = Path("/run/podman/podman.sock")
+#: How a runtime's program says that it did not reach its daemon: docker 20, docker 29, docker over
+#: TCP, podman.
+_GONE = (
+    "cannot connect to",
+    "failed to connect to the docker api",
+    "error during connect",
+    "while trying to connect to the docker",
+    "unable to connect to podman",
+)
+_NO_IMAGE = ("no such image", "image not known", "failed to find image", "no such object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +152,21 @@ def bridges_in(text: str) -> tuple[Bridge, ...]:
     return tuple(found)
 
 
+def unreachable(program: str, said: str) -> CapabilityError | None:
+    """The error for what a runtime's program printed when its daemon does not answer, else None.
+
+    Examples:
+        >>> str(unreachable("podman", "Cannot connect to Podman"))
+        'the podman daemon does not answer (Cannot connect to Podman); start it'
+        >>> unreachable("docker", "Error: No such image: x")
+    """
+    if not any(word in said.lower() for word in _GONE):
+        return None
+    return CapabilityError(
+        f"the {program} daemon does not answer ({error_of(said)[:300]}); start it"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """One container runtime.
@@ -151,17 +179,19 @@ class Runtime:
 
     @classmethod
     def find(cls, environ: Mapping[str, str] = os.environ) -> Runtime:
-        """The one that is asked for, else docker, else podman where only that is here.
+        """The one that is asked for, else docker, else podman where its socket answers.
 
         Raises:
             SpecError: another one is asked for.
-            CapabilityError: it is not installed.
+            CapabilityError: it is not installed, or podman has no socket that answers.
         """
         wanted = environ.get("RAILBREAK_RUNTIME") or environ.get("CLAB_RUNTIME") or ""
         if wanted and wanted not in KNOWN:
             raise SpecError(f"runtime must be {' or '.join(KNOWN)}, got {wanted!r}")
         for name in (wanted,) if wanted else KNOWN:
-            if shutil.which(name, path=environ.get("PATH")):
+            if program := shutil.which(name, path=environ.get("PATH")):
+                if name == "podman" and (why := _no_socket(program)):
+                    raise CapabilityError(f"podman is here, but {why}")
                 return cls(name)
         missing = wanted or "docker"
         instead = "install it" if wanted else "install docker, or podman with its socket"
@@ -176,10 +206,8 @@ class Runtime:
             CapabilityError: its daemon does not answer.
         """
         said = ask((self.program, *words), deadline_s=deadline_s)
-        if said.code and "cannot connect to" in said.err.lower():
-            raise CapabilityError(
-                f"the {self.program} daemon does not answer ({said.sentence}); start it"
-            )
+        if said.code and (gone := unreachable(self.program, said.err)):
+            raise gone
         return said
 
     def boxes(self, lab: str = "") -> tuple[Box, ...]:
@@ -207,8 +235,15 @@ class Runtime:
         return bridges_in(self("network", "inspect", *wanted).out)
 
     def has_image(self, name: str) -> bool:
-        """Whether an image is on this machine."""
-        return self("image", "inspect", "--format", "{{.Id}}", name).code == 0
+        """Whether an image is on this machine.
+
+        Raises:
+            FabricError: the runtime did not say.
+        """
+        said = self("image", "inspect", "--format", "{{.Id}}", name)
+        if said.code and not any(word in said.err.lower() for word in _NO_IMAGE):
+            raise FabricError(f"{self.program} image inspect {name}: {said.sentence}")
+        return said.code == 0
 
     def ours(self, name: str) -> str:
         """The newest image of a repository of ours, such as `railbreak/frr`; empty for none."""
@@ -228,6 +263,18 @@ class Runtime:
         if said.code:
             raise FabricError(f"{self.program} {words[0]}: {said.sentence}")
         return said.out.split()
+
+
+def _no_socket(program: str) -> str:
+    """Why podman cannot be spoken to as Containerlab does; empty when it answers."""
+    if not SOCKET.is_socket():
+        return (
+            f"there is no socket {SOCKET}, which Containerlab needs; systemctl start podman.socket"
+        )
+    said = ask((program, "--url", f"unix://{SOCKET}", "info"), deadline_s=15.0)
+    if said.code:
+        return f"nobody answers at {SOCKET} ({said.sentence}); systemctl restart podman.socket"
+    return ""
 
 
 def facts(runtime: Runtime) -> Mapping[str, Any]:
