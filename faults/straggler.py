@@ -13,7 +13,7 @@ from chaos.units import Duration, Percent
 from faults.rank_stop import RankStop
 
 PERIOD = Duration(50_000_000)
-SHORTEST_NS = 1_000_000
+SHORTEST_NS = 5_000_000  # a process must be scheduled to stop, and be seen stopped once
 
 
 @fault("straggler", area="job")
@@ -33,19 +33,20 @@ class Straggler:
     Args:
         rank: Number of the rank, from 0.
         share: Share of the time that it is stopped, above 0 and below 100 %.
-        period: Time of one stop and one run; each lasts 1 ms at least.
+        period: Time of one stop and one run; each lasts 5 ms at least; on a busy
+            machine a rank needs longer to stop.
 
     Try:
         straggler rank=0 share=50%
-        straggler rank=0 share=20% period=10ms
+        straggler rank=0 share=20% period=100ms
 
     Examples:
-        >>> slow = Straggler(2, Percent(60), Duration.parse("10 ms"))
+        >>> slow = Straggler(2, Percent(60), Duration.parse("20 ms"))
         >>> slow.changes(Fabric("f", {}))[0].describe()
         '/rank2: SIGSTOP'
-        >>> spans = slow.schedule(Duration.parse("25 ms"), random.Random(1))
+        >>> spans = slow.schedule(Duration.parse("45 ms"), random.Random(1))
         >>> [(span.start_ns, span.end_ns) for span in spans]
-        [(0, 6000000), (10000000, 16000000)]
+        [(0, 12000000), (20000000, 32000000)]
     """
 
     rank: int
@@ -56,7 +57,7 @@ class Straggler:
         RankStop(self.rank)  # refuses a negative rank
         if min(self._stopped(), self.period.ns - self._stopped()) < SHORTEST_NS:
             raise SpecError(
-                f"a stop and a run must each last 1 ms or more; {self.share} of {self.period} is "
+                f"a stop and a run must each last 5 ms or more; {self.share} of {self.period} is "
                 f"{self._stopped() / 1e6:g} ms",
                 field="share",
             )

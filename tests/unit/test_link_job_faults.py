@@ -138,9 +138,9 @@ def test_exchanged_cables_are_out():
         ),
         (
             lambda: Straggler(0, Percent(100)),
-            "must each last 1 ms or more; 100 % of 50 ms is 50 ms",
+            "must each last 5 ms or more; 100 % of 50 ms is 50 ms",
         ),
-        (lambda: Straggler(0, Percent(1)), "must each last 1 ms or more"),
+        (lambda: Straggler(0, Percent(9)), "must each last 5 ms or more"),
         (
             lambda: Straggler(0, Percent(50)).schedule(Duration.parse("20 ms"), random.Random(1)),
             "a stop of 25 ms does not fit into a storm of 20 ms",
