@@ -45,53 +45,51 @@ def overlap(one: Strike, other: Strike) -> bool:
 def collision(
     one: Strike, other: Strike, fabric: Fabric, mine: Sequence[Change], theirs: Sequence[Change]
 ) -> str:
-    """Why two strikes could not be told apart; empty when they can.
+    """What two strikes share so that they could not be told apart; empty when they can.
 
     They overlap, and one undo would take back both, or both act on the state of one cable, one
     session or one process, so that neither's effect nor healing is its own.
     """
     if not overlap(one, other):
         return ""
-    shared = set(_touched(mine, fabric)) & set(_touched(theirs, fabric))
-    if not shared:
-        return ""
-    return (
-        f"{as_text(one.fault)} and {as_text(other.fault)} cannot be told apart: both change "
-        f"{min(shared)} within {APART_NS / 1e6:g} ms of each other; leave more time between them, "
-        "or strike something else"
-    )
+    touched = _touched(mine, fabric)
+    shared = touched.keys() & _touched(theirs, fabric).keys()
+    return min((touched[key] for key in shared), default="")
 
 
-def _touched(changes: Sequence[Change], fabric: Fabric) -> Iterator[str]:
+def _touched(changes: Sequence[Change], fabric: Fabric) -> dict[str, str]:
+    """What changes act on: what tells it from everything else, and in words."""
     cables = {port: link.id for link in fabric.links for port in link.ports}
+    found = {}
     for change in changes:
         place = change.place
+        key, words = identity(change), change.describe()
         if isinstance(change, LinkState):
             port = Port(place.node, place.port)
-            yield f"the state of {cables.get(port, port.id)}"
+            key = words = f"the state of {cables.get(port, port.id)}"
         elif isinstance(change, ProcessSignal):
-            yield f"the process {place.process}"
+            key = words = f"the process {place.process}"
         elif isinstance(change, BgpNeighbour):
-            yield f"the session at {place}"
-        else:
-            yield f"{change.describe()} ({identity(change)})"
+            key = words = f"the session at {place}"
+        found[key] = words
+    return found
 
 
 def _always(one: Strike, other: Strike, fabric: Fabric) -> str:
-    """Why two strikes collide whatever traffic makes of their words; empty when they need not."""
+    """What two strikes share whatever traffic makes of their words; empty when they need not."""
     if not overlap(one, other):
         return ""
     pairs = _meant(one.fault, other.fault, fabric)
-    why = ""
+    shared = ""
     for a, b in pairs:
         try:
             changes = a.changes(fabric), b.changes(fabric)
         except SpecError:
             continue  # a meaning that this fabric cannot have
-        why = collision(replace(one, fault=a), replace(other, fault=b), fabric, *changes)
-        if not why:
+        shared = collision(replace(one, fault=a), replace(other, fault=b), fabric, *changes)
+        if not shared:
             return ""
-    return why
+    return shared
 
 
 def _meant(a: Any, b: Any, fabric: Fabric) -> Iterator[tuple[Any, Any]]:
@@ -117,11 +115,16 @@ def separate(strikes: Sequence[Strike], fabric: Fabric) -> tuple[tuple[int, ...]
     in_order = sorted(range(len(strikes)), key=lambda at: (strikes[at].origin == ARRIVAL, at))
     for at in in_order:
         one = strikes[at]
-        why = next((w for other in kept if (w := _always(strikes[other], one, fabric))), "")
-        if why and one.origin != ARRIVAL:
-            raise SpecError(why)
-        if why:
-            left.append(f"left out: {one.text}; {why}")
+        met = ((strikes[other], _always(strikes[other], one, fabric)) for other in kept)
+        first, shared = next(((other, what) for other, what in met if what), (one, ""))
+        if shared and one.origin != ARRIVAL:
+            raise SpecError(
+                f"{as_text(first.fault)} and {as_text(one.fault)} cannot be told apart: both "
+                f"change {shared} within {APART_NS / 1e6:g} ms of each other; leave more time "
+                "between them, or strike something else"
+            )
+        if shared:
+            left.append(f"left out: {one.text}; {as_text(first.fault)} changes {shared} then")
         else:
             kept.append(at)
     return tuple(sorted(kept)), tuple(left)
