@@ -13,8 +13,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from chaos.errors import SpecError, near
+from chaos.experiment_fit import fits, fits_storm
 from chaos.fabric import Fabric
 from chaos.timing import Range
+from chaos.units import Duration
 
 #: Arrivals of one storm; each is held by a process of its own.
 MOST = 16
@@ -150,6 +152,27 @@ class Arrivals:
                 field="over",
             )
         return tuple(found)
+
+    def check(self, fabric: Fabric, shortest: Duration) -> None:
+        """Refuse what the fabric lacks, and what does not fit into its time.
+
+        Raises:
+            SpecError: with the field.
+        """
+        try:
+            names = self.elements(fabric)
+        except SpecError as error:
+            raise SpecError(error.reason, field="over") from None
+        try:
+            fits(self.struck(names[0]), fabric)
+            fits_storm(self.of, self.length.low)
+        except SpecError as error:
+            raise SpecError(error.reason, field=f"of.{self.of.name}") from None
+        if self.length.high >= shortest:
+            raise SpecError(
+                f"one that lasts {self.length.high} does not fit into a storm of {shortest}",
+                field="for",
+            )
 
     def expected(self, storm_ns: int, fabric: Fabric) -> float:
         """How many arrive in a storm of that length, on average."""

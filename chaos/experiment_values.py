@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -181,44 +182,22 @@ class Experiment:
         for at, (fault, timing) in enumerate(zip(self.faults, self.timed, strict=True)):
             field = self._fault_field(at, fault)
             self._try(field, fault, lambda one: fits(one, fabric))
-            room = self._room(at, timing)
+            with self._at(self.place(at)):
+                room = timing.room(self.phases.storm.low)
             self._try(field, fault, lambda one, room=room: fits_storm(one, room))
-        for at, one in enumerate(self.arrivals):
-            self._check_arrivals(at, one, fabric)
+        for at, drawn in enumerate(self.arrivals):
+            with self._at(self.place(at, "arrivals")):
+                drawn.check(fabric, self.phases.storm.low)
         if self.trace is not None:
             self.trace.check(fabric)
 
-    def _room(self, at: int, timing: Timing) -> Duration:
-        """How long a fault may be in force, in the shortest storm."""
-        shortest = self.phases.storm.low
-        end = timing.at.ns + (timing.length.ns if timing.length else 1)
-        if end > shortest.ns:
-            word = "for" if timing.length and timing.at < shortest else "at"
-            verb = "ends" if word == "for" else "begins"
-            moment = Duration(end) if word == "for" else timing.at
-            raise self.wrong(
-                f"it {verb} {moment} into the storm, and the shortest storm lasts {shortest}",
-                f"{self.place(at)}.{word}",
-            )
-        return timing.length or Duration(shortest.ns - timing.at.ns)
-
-    def _check_arrivals(self, at: int, one: Arrivals, fabric: Fabric) -> None:
-        place = self.place(at, "arrivals")
+    @contextmanager
+    def _at(self, place: str) -> Iterator[None]:
+        """Refusals inside, as those of a field within `place`."""
         try:
-            names = one.elements(fabric)
+            yield
         except SpecError as error:
-            raise self.wrong(error.reason, join(place, error.field or "over")) from None
-        try:
-            fits(one.struck(names[0]), fabric)
-            fits_storm(one.of, one.length.low)
-        except SpecError as error:
-            raise self.wrong(error.reason, f"{place}.of.{one.of.name}") from None
-        if one.length.high >= self.phases.storm.low:
-            raise self.wrong(
-                f"one that lasts {one.length.high} does not fit into a storm of "
-                f"{self.phases.storm.low}",
-                f"{place}.for",
-            )
+            raise self.wrong(error.reason, join(place, error.field or "")) from None
 
     def _try(self, at: str, part: Any, ask: Any) -> None:
         try:

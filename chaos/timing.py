@@ -93,6 +93,27 @@ class Timing:
         if self.length is not None and self.length.ns == 0:
             raise SpecError("a fault that lasts no time breaks nothing", field="for")
 
+    def room(self, shortest: Duration) -> Duration:
+        """How long the fault may be in force, in the shortest storm.
+
+        Raises:
+            SpecError: it begins or ends too late for that.
+        """
+        if self.at >= shortest:
+            raise SpecError(
+                f"it begins {self.at} into the storm, and the shortest storm lasts {shortest}",
+                field="at",
+            )
+        if self.length is None:
+            return Duration(shortest.ns - self.at.ns)
+        end = Duration(self.at.ns + self.length.ns)
+        if end > shortest:
+            raise SpecError(
+                f"it ends {end} into the storm, and the shortest storm lasts {shortest}",
+                field="for",
+            )
+        return self.length
+
 
 def settle(names: Sequence[str], timings: Sequence[Timing]) -> tuple[Timing, ...]:
     """The timings with every `after` replaced by what it comes to.
