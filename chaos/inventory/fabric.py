@@ -21,16 +21,16 @@ def to_fabric(inventory: Inventory, cables: Iterable[Cable] = ()) -> Fabric:
     (its inventory name), `address`, `port`, `user`, `key_file`, `known_hosts`, `ssh_config`,
     `jump`, `become` (the method, or empty), `become_user`, `platform`, `connection`, `python`,
     `torch`, `ports` (the machine's interface per port of the fabric), `rails`, `secrets` (names
-    alone). A
-    node that nobody logs in to has none. Speeds are in `link.vars["speed_mbps"]`; an MTU of 0 is
-    unknown.
+    alone). A node that nobody logs in to has none. Speeds are in `link.vars["speed_mbps"]`; an MTU
+    of 0 is unknown. The rail of a cable is its label `rail`.
 
     Args:
         inventory: Hosts, and cables that it has itself.
         cables: Further ones, merged with those.
 
     Raises:
-        SpecError: the cables contradict each other, or two hosts would be one node.
+        SpecError: the cables contradict each other, two hosts would be one node, or the two ends
+            of a cable would be on different rails.
     """
     every = merge(inventory.cables, cables)
     nodes: dict[str, Node] = {}
@@ -104,7 +104,36 @@ def _link(cable: Cable, hosts: Mapping[str, Host]) -> Link:
         ends.append((named, mac))
     (a, mac_a), (b, mac_b) = sorted(ends)
     free = {**cable.vars, **({"speed_mbps": cable.speed_mbps} if cable.speed_mbps else {})}
-    return Link(a, b, cable.mtu, (mac_a, mac_b), free)
+    rail = _rail(cable, hosts)
+    return Link(a, b, cable.mtu, (mac_a, mac_b), free, {"rail": rail} if rail else {})
+
+
+def _rail(cable: Cable, hosts: Mapping[str, Host]) -> str:
+    """The rail of a cable; empty for none.
+
+    The rail of a whole box counts at cables to hosts only: those between switches join rails.
+    """
+    ends = [(port, hosts[port.node]) for port in cable.ends if port.node in hosts]
+    at_host = any(host.role == "host" for _, host in ends)
+    said = [
+        (rail, f"{host.source} for {host.name}", host.source)
+        for port, host in ends
+        for rail in (host.rail_at(port.name) or (host.rail if at_host else ""),)
+        if rail
+    ]
+    if drawn := str(cable.vars.get("rail", "")):
+        source = next(iter(cable.sources), Source(""))
+        said.append((drawn, str(source), source))
+    if len({rail for rail, _, _ in said}) > 1:
+        (one, where, source), (other, there, _) = (
+            said[0],
+            next(x for x in said if x[0] != said[0][0]),
+        )
+        raise source.wrong(
+            f"found rail {one} ({where}) and rail {other} ({there}) for the cable {cable}, "
+            "wanted one"
+        )
+    return said[0][0] if said else ""
 
 
 def of_fabric(fabric: Fabric) -> Inventory:

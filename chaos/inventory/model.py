@@ -91,6 +91,15 @@ class Host:
         """
         return self.ports.get(port, port)
 
+    def rail_at(self, port: str) -> str:
+        """The rail that is given for one port, by either name; empty for none.
+
+        Examples:
+            >>> Host("gpu1", ports={"eth1": "ens3"}, rails={"eth1": "0"}).rail_at("ens3")
+            '0'
+        """
+        return self.rails.get(port) or self.rails.get(self.twin_port(port), "")
+
     def twin_port(self, interface: str) -> str:
         """The twin's name of one of the machine's interfaces."""
         return next((twin for twin, own in self.ports.items() if own == interface), interface)

@@ -11,6 +11,7 @@ from typing import Any
 from chaos import inventory, nos
 from chaos.drivers.ssh.fleet import Fleet
 from chaos.drivers.ssh.places import interface_of, platform_of, ssh_of, target_of
+from chaos.drivers.ssh.rails import with_rails
 from chaos.drivers.ssh.target import Target
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Node, Port
@@ -115,7 +116,11 @@ def _wrong(fabric: Fabric, fleet: Fleet) -> dict[str, str]:
             for port in fabric.walk()
             if port.node == name and not named(fleet.interfaces[name], interface_of(fabric, port))
         ]
-        if absent:
+        if absent and (several := _sharing(fleet.interfaces[name], absent[0])):
+            failures[name] = (
+                f"{name}: {' and '.join(several)} share the PCI address {absent[0]}; name one"
+            )
+        elif absent:
             there = ", ".join(sorted(fleet.interfaces[name]))
             failures[name] = f"{name} has no interface {', '.join(absent)}; it has {there}"
     return failures
@@ -125,15 +130,18 @@ def named(interfaces: Mapping[str, Any], word: str) -> str:
     """The kernel's name of an interface that is called by name or PCI address; else empty."""
     if word in interfaces:
         return word
+    found = _sharing(interfaces, word)
+    return found[0] if len(found) == 1 else ""
+
+
+def _sharing(interfaces: Mapping[str, Any], word: str) -> list[str]:
+    """Interfaces of the device at a PCI address."""
     short = word.removeprefix("pci-").lower()
-    return next(
-        (
-            name
-            for name, facts in interfaces.items()
-            if facts["pci"] and facts["pci"].lower() in (short, f"0000:{short}")
-        ),
-        "",
-    )
+    return [
+        name
+        for name, facts in interfaces.items()
+        if facts["pci"] and facts["pci"].lower() in (short, f"0000:{short}")
+    ]
 
 
 def _kept(adopted: Adopted, fleet: Fleet) -> Adopted:
@@ -152,7 +160,7 @@ def _kept(adopted: Adopted, fleet: Fleet) -> Adopted:
         "targets": {name: one.to_json() for name, one in adopted.targets.items()},
         "own": {name: sorted(found) for name, found in fleet.own.items()},
     }
-    fabric = dataclasses.replace(adopted.fabric, nodes=nodes)
+    fabric, rails = with_rails(dataclasses.replace(adopted.fabric, nodes=nodes))
     unguarded = [
         f"{name}: which interface carries our own connection cannot be told; take care"
         for name, found in fleet.own.items()
@@ -160,7 +168,7 @@ def _kept(adopted: Adopted, fleet: Fleet) -> Adopted:
     ]
     switches = [name for name in adopted.targets if platform_of(fabric, name)]
     notes = [f"{', '.join(switches)}: asked when a change is made there"] if switches else []
-    warnings = (*adopted.warnings, *unguarded, *notes)
+    warnings = (*adopted.warnings, *unguarded, *notes, *rails)
     return Adopted(fabric, adopted.targets, details, warnings)
 
 
@@ -173,6 +181,7 @@ def _with_facts(
         **node.settings["ssh"],
         "kernel": {port: [name, said[port]["index"]] for port, name in kernel.items()},
         "rdma": {port: list(facts["rdma"]) for port, facts in said.items() if facts["rdma"]},
+        "pci": {port: facts["pci"] for port, facts in said.items() if facts["pci"]},
     }
     addresses = {port: tuple(facts["addresses"]) for port, facts in said.items()}
     return dataclasses.replace(node, addresses=addresses, settings={**node.settings, "ssh": ssh})

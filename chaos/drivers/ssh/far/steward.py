@@ -33,6 +33,7 @@ from chaos.path import lookup
 
 OWN_NET = "/proc/thread-self/ns/net"
 _NET = Path("/sys/class/net")
+_INFINIBAND = Path("/sys/class/infiniband")
 _IFNAME, _ADDRESS, _MTU, _LINK, _MASTER, _STATS = 3, 1, 4, 5, 10, 23
 _PING_S = 1
 
@@ -118,7 +119,7 @@ class Steward:
                 "driver": _link_name(_NET / name / "device" / "driver"),
                 "speed_mbps": _number(_NET / name / "speed"),
             }
-        return found
+        return _bonded(found)
 
     def _addresses(self) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
@@ -246,12 +247,22 @@ def _pci(name: str) -> str:
 def _rdma() -> dict[str, list[str]]:
     """RDMA devices by the name of their interface, and by their PCI address."""
     found: dict[str, list[str]] = {}
-    for device in sorted(Path("/sys/class/infiniband").glob("*")):
+    for device in sorted(_INFINIBAND.glob("*")):
         keys = {_text(one) for one in device.glob("ports/*/gid_attrs/ndevs/*")}
         keys |= {one.name for one in device.glob("device/net/*")}
         keys.add(_link_name(device / "device"))
         for key in keys - {""}:
             found.setdefault(key, []).append(device.name)
+    return found
+
+
+def _bonded(found: dict[str, Any]) -> dict[str, Any]:
+    """With the RDMA devices of bonds at every port of theirs: sysfs names one port alone."""
+    by_index = {facts["index"]: facts for facts in found.values()}
+    for facts in found.values():
+        above = by_index.get(facts["master"])
+        if above is not None and not facts["rdma"]:
+            facts["rdma"] = list(above["rdma"])
     return found
 
 
