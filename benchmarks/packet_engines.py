@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import socket
+import statistics
 import struct
 import subprocess
 import time
@@ -194,10 +195,10 @@ def _cost(wire: Wire, rounds: int, count: int) -> Result:
     ours = "nftables: mark"
     contenders = (Contender(ours, found.pop(ours), ours=True),)
     others = tuple(Contender(who, listed) for who, listed in found.items())
-    best = 1 / min(found["worker: delay"])
+    carried = 1 / statistics.median(found["worker: delay"])
     note = (
         f"flooded by one Python sender, {_SIZE} bytes of payload; a worker that gets all of it "
-        f"carried {best:,.0f} packets per second at best, and none was lost or doubled"
+        f"carried {carried:,.0f} packets per second in the median, and none was lost or doubled"
     )
     return Result("a packet through the wire", (*contenders, *others), note)
 

@@ -98,13 +98,15 @@ class Worker:
     def __init__(self, order: dict[str, Any]) -> None:
         self.table: str = order["table"]
         self.rule = Rule.parse(order["rule"])
-        self._compiler = Compiler()  # opened before the tap, so that the table goes first
-        if not self._compiler.warm:
-            raise CapabilityError("a worker's table needs libnftables.so.1; install libnftables1")
-        self._tables = Tables.open()
         self._tap = Tap(order["tap"])
         self._ahead = Out(order["across"])
         self._back = Out(order["ifname"])
+        self._tables = Tables.open()
+        # Opened last: of a killed process the kernel closes the last file first, and each of the
+        # others takes it a grace period (20 ms and more), in which packets would be lost.
+        self._compiler = Compiler()
+        if not self._compiler.warm:
+            raise CapabilityError("a worker's table needs libnftables.so.1; install libnftables1")
         self._text = self.rule.nft(
             self.table, order["ifname"], across=order["across"], tap=order["tap"]
         )
