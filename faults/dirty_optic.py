@@ -42,8 +42,9 @@ class DirtyOptic:
     RS(544,514) makes 1e-12 of a 2.4e-4 before it. Real bit errors come in bursts once the code is
     overcome; these are single. A NIC drops such frames by their check sequence before anyone sees
     them, so they are lost here too. The 2^-32 of them that would pass, and frames spoilt behind the
-    check (a switch's memory), which arrive with a bad ICRC, are not made: that is `corrupt`, an
-    action on packets. No counter of FCS errors rises. Where a sender uses segmentation offload one
+    check (a switch's memory), which arrive with a bad ICRC, are not made: `packet_fault` with
+    `then: corrupt` makes them, at a share of all packets whatever their length. No counter of FCS
+    errors rises. Where a sender uses segmentation offload one
     packet here is up to 64 kB of the stream, and counts as the link's longest.
 
     Needs: nftables with family netdev, CAP_NET_ADMIN.
