@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 FOLDER = "/run/railbreak-switch"
+SYSTEMD = "/run/systemd/system"  # a folder where systemd runs
 _CHUNK = 900  # characters of a line; a terminal takes 4095 at most
 _UP = "$(cut -d. -f1 /proc/uptime)"
 
@@ -69,9 +70,8 @@ def arm(tag: str, undo: Sequence[str], lease_s: int) -> Iterator[str]:
     yield renew(tag, lease_s, must_exist=False)
     unit = shlex.quote(f"railbreak-{tag}")
     yield (
-        f"if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; "
-        f"then systemd-run --quiet --collect --unit={unit} /bin/sh {path}; "
-        f"else setsid sh {path} </dev/null >/dev/null 2>&1 & fi"
+        f"{{ [ -d {SYSTEMD} ] && systemd-run --quiet --collect --unit={unit} /bin/sh {path}; }} "
+        f"2>/dev/null || {{ setsid sh {path} </dev/null >/dev/null 2>&1 & }}"
     )
 
 
