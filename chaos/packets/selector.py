@@ -27,10 +27,10 @@ IMPOSSIBLE = {
     "extension_header": "nftables finds an IPv6 extension header by its kind, but has no base from "
     "which to read bits inside it; select by addresses, ports or RoCE words, which it reads behind "
     "any extension headers",
-    "icrc": "nftables computes no CRC, so it cannot tell a good ICRC from a bad one; that takes a "
-    "worker on an NFQUEUE",
-    "retransmission": "nftables does not remember which PSNs it has seen; that takes a worker on "
-    "an NFQUEUE; a PSN's first packet alone is: when: {psn: N}",
+    "icrc": "nftables computes no CRC, so it cannot tell a good ICRC from a bad one; select by "
+    "addresses, ports or RoCE words",
+    "retransmission": "nftables does not remember which PSNs it has seen; a PSN's first packet "
+    "alone is: when: {psn: N}",
     "payload": "the payload begins behind headers whose length the opcode decides; nftables reads "
     "at fixed offsets only; select by opcode",
     "fragment": "only a datagram's first fragment has a UDP header; nftables does not put "

@@ -164,7 +164,7 @@ def test_names_stand_for_their_numbers():
         ({"opcode": "send", "syndrome": "nak"}, ".syndrome", r"none of send has an AETH"),
         ({"opcode": "ack", "syndrome": "nak"}, ".syndrome", r"none of ack has an AETH"),
         ({"extension_header": "routing"}, ".extension_header", r"has no base from which to read"),
-        ({"icrc": "bad"}, ".icrc", r"computes no CRC.* worker on an NFQUEUE"),
+        ({"icrc": "bad"}, ".icrc", r"computes no CRC.* select by addresses"),
         ({"retransmission": True}, ".retransmission", r"does not remember.* when: \{psn: N\}"),
         ({"payload": "ff"}, ".payload", r"fixed offsets only"),
         ({"fragment": True}, ".fragment", r"never fragmented"),
