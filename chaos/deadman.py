@@ -137,7 +137,9 @@ class Deadman:
         return made
 
     def renew(self, phase: str) -> None:
-        """A sign of life; `started` once the schedule runs."""
+        """A sign of life; `started` once the schedule runs. Nothing where it is disarmed."""
+        if self.lease < 0:
+            return
         self.beats += 1
         os.pwrite(self.lease, f"{self.beats:012d} {phase:<8}\n".encode(), 0)
 

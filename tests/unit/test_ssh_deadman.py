@@ -75,6 +75,7 @@ def test_disarmed_it_leaves_nothing(arm, tmp_path):
     one = arm()
     pid = int((one.folder / "pid").read_text())
     one.disarm()
+    one.renew("started")  # a word from the controller that came meanwhile
 
     wait_until(lambda: gone(pid), "the script to end")
 

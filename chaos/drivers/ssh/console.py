@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import re
-import shlex
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from netmiko.exceptions import (
     ReadTimeout,
 )
 
+from chaos.drivers.ssh.jump import Way, through
 from chaos.drivers.ssh.target import Target
 from chaos.errors import FabricError
 from chaos.nos import Platform
@@ -64,41 +65,6 @@ def password_of(node: str, environ: Mapping[str, str] = os.environ) -> str:
     return environ.get(variable_of(node)) or environ.get(PASSWORD, "")
 
 
-def through(target: Target, jump: str, end: str) -> str:
-    """The command whose input and output are a connection to `end`, by way of jump hosts.
-
-    Each is logged in to with the target's own key and known hosts, and is never asked for anything.
-
-    Args:
-        target: The switch.
-        jump: `[user@]host[:port],…`, as `ssh -J` takes it.
-        end: `host:port`.
-
-    Examples:
-        >>> sw = Target("sw", "10.9.0.1", key_file="/k", known_hosts="/n", ssh_config="/dev/null")
-        >>> through(sw, "ops@bastion:2222", "10.9.0.1:22")
-        'ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/n \
--i /k -p 2222 -W 10.9.0.1:22 ops@bastion'
-    """
-    before, _, last = jump.rpartition(",")
-    words = ["ssh", *(("-F", target.ssh_config) if target.ssh_config else ())]
-    words += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-    if target.known_hosts:
-        words += ["-o", f"UserKnownHostsFile={Path(target.known_hosts).expanduser()}"]
-    words += ["-i", str(Path(target.key_file).expanduser())] if target.key_file else []
-    user, _, place = last.strip().rpartition("@")
-    host, port = place, ""
-    if found := re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)", place):
-        host, port = found[1] or found[3], found[2] or found[4] or ""
-    if before:
-        way = through(
-            target, before, f"[{host}]:{port or 22}" if ":" in host else f"{host}:{port or 22}"
-        )
-        words += ["-o", f"ProxyCommand={way.replace('%', '%%')}"]
-    words += ["-p", port] if port else []
-    return shlex.join((*words, "-W", end, f"{user}@{host}" if user else host))
-
-
 class Console:
     """A session at one switch.
 
@@ -126,6 +92,7 @@ class Console:
         self._connect_s = connect_s
         self._answer_s = answer_s
         self._line: BaseConnection | None = None
+        self._way: Way | None = None
         self._numbers = itertools.count(1)
 
     @property
@@ -145,6 +112,7 @@ class Console:
             self._line = ConnectHandler(**self._words())
             self._prepare(self._line)
         except NetmikoAuthenticationException:
+            self.close()
             raise FabricError(
                 f"{self.told} refused the login of {self.target.user or 'the user'}; offer a key "
                 "that it knows (key_file, the agent, IdentityFile) or its password in the "
@@ -159,10 +127,14 @@ class Console:
                 f"its platform really {self.platform.name}? ({_short(error)})"
             ) from None
         except (OSError, EOFError) as error:
+            raise FabricError(self._unreached(_short(error))) from None
+        except FabricError:
             self.close()
-            raise FabricError(f"{self.told} cannot be reached: {_short(error)}") from None
+            raise
 
     def _unreached(self, why: str) -> str:
+        said = self._way.said() if self._way is not None else ""
+        self.close()
         if "Host key for server" in why or "not found in known_hosts" in why:
             files = self.target.known_hosts or "~/.ssh/known_hosts"
             what = "is not the one that is known" if "does not match" in why else "is not known"
@@ -170,6 +142,8 @@ class Console:
                 f"the host key of {self.told} {what}; nothing was sent to it. Compare its key by "
                 f"another way, then put it into {files}"
             )
+        if said:
+            return f"{self.told} cannot be reached through its jump host: {said}"
         return f"{self.told} cannot be reached on port {self._port}: {_first(why)}"
 
     def _words(self) -> dict[str, Any]:
@@ -184,11 +158,9 @@ class Console:
         self._port = target.port or int(found.get("port", 22))
         host = found.get("hostname", target.address)
         jump = target.jump or found.get("proxyjump", "")
-        proxy = found.get("proxycommand", "")
+        way = found.get("proxycommand", "")
         if jump and jump != "none":
-            proxy = through(
-                target, jump, f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
-            )
+            way = through(target, jump, host, self._port)
         key = self._key(found.get("identityfile", []))
         known = target.known_hosts or found.get("userknownhostsfile", "").split(" ")[0]
         if target.known_hosts and not Path(target.known_hosts).is_file():
@@ -206,12 +178,16 @@ class Console:
             "system_host_keys": not known,
             "alt_host_keys": bool(known),
             "alt_key_file": str(Path(known).expanduser()) if known else "",
-            "sock": paramiko.ProxyCommand(proxy) if proxy else None,
+            "sock": self._open_way(way) if way else None,
             "conn_timeout": self._connect_s,
             "auth_timeout": self._connect_s,
             "banner_timeout": self._connect_s,
             "read_timeout_override": None,
         }
+
+    def _open_way(self, command: str) -> socket.socket:
+        self._way = Way(command)
+        return self._way.socket
 
     def _key(self, named: Sequence[str]) -> str:
         """The key to offer beside those of the agent; empty for none."""
@@ -298,6 +274,9 @@ class Console:
         if line is not None:
             with contextlib.suppress(Exception):
                 line.paramiko_cleanup()
+        way, self._way = self._way, None
+        if way is not None:
+            way.close()
 
 
 def _short(text: object) -> str:
