@@ -6,11 +6,18 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 _numbers = itertools.count()
+NETWORK = """mgmt:
+  network: {name}-net
+  ipv4-subnet: {four}
+  ipv6-subnet: {six}
+
+"""
 
 
 class Lab:
@@ -19,6 +26,7 @@ class Lab:
     It is a copy of the file's folder in which nothing but `name:` differs (Containerlab's own
     `--name` cannot be destroyed again: `destroy` looks for the name in the file).
     `left()` lists what there is of it on this machine right now; nothing, after `destroy`.
+    `state()` is everything of it that attaching to it must leave as it is.
     """
 
     def __init__(self, runtime, file, name, folder):
@@ -55,6 +63,24 @@ class Lab:
     def tell(self, node, command):
         """What FRR in a node answers, as JSON."""
         return json.loads(self.run(node, "vtysh", "-c", f"{command} json"))
+
+    def state(self):
+        found = {}
+        while any("tentative" in self.run(name, "ip", "addr") for name in self.nodes()):
+            time.sleep(0.1)  # the kernel itself is not done yet
+        for name in self.nodes():
+            facts = json.loads(must("docker", "inspect", self.container(name)))[0]
+            links = json.loads(self.run(name, "ip", "-j", "link"))
+            found[name] = (
+                facts["Id"],
+                facts["State"]["StartedAt"],
+                facts["State"]["Pid"],
+                [(one["ifindex"], one["ifname"], one["address"], one["mtu"]) for one in links],
+                self.run(name, "ip", "addr"),
+                sorted(self.run(name, "ip", "route", "show", "table", "all").splitlines()),
+                self.run(name, "nft", "list", "ruleset"),
+            )
+        return found
 
     def left(self):
         mark = f"clab-{self.name}"
@@ -154,21 +180,61 @@ def lab_name():
     return lambda word="lab": f"rbt{os.getpid()}x{next(_numbers)}-{word}"
 
 
-@pytest.fixture
-def deployed(lab_runtime, lab_name, tmp_path):
-    """`deployed(file)` deploys a copy of a topology file's folder under a name of the test's own.
+@pytest.fixture(scope="session")
+def managed_file(lab_runtime, tmp_path_factory):
+    """`managed_file()`: the pair with a management network of its own, which is a way out."""
+    from chaos.shipped import fabric_path
 
-    What the test does not destroy is destroyed after it.
+    def write():
+        number = next(_numbers)
+        text = fabric_path("pair").read_text()
+        bare = re.sub(r"(?m)^ *network-mode: none.*\n", "", text)
+        assert bare != text, "the pair has no management network as it is"
+        name = f"rbt{os.getpid()}m{number}"
+        of = (os.getpid() + number) % 120
+        network = NETWORK.format(
+            name=name, four=f"172.31.{of}.0/24", six=f"fd00:172:31:{of:x}::/64"
+        )
+        folder = tmp_path_factory.mktemp("managed")
+        file = folder / "managed.clab.yml"
+        file.write_text(re.sub(r"(?m)^topology:", network + "topology:", bare, count=1))
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def foreign_lab(lab_runtime, managed_file, tmp_path_factory):
+    """A lab of somebody else that runs beside whatever the tests of a module do."""
+    name = f"rbt{os.getpid()}x{next(_numbers)}-foreign"
+    lab = Lab(lab_runtime, managed_file(), name, tmp_path_factory.mktemp("foreign") / name)
+    try:
+        yield lab.deploy()
+    finally:
+        if lab.left():
+            lab.destroy()
+
+
+@pytest.fixture
+def lab_named(lab_runtime, lab_name, tmp_path):
+    """`lab_named(file)`: a `Lab` under a name of the test's own, which is not deployed yet.
+
+    What of it the test does not destroy is destroyed after it.
     """
     labs = []
 
-    def deploy(file):
-        word = file.name.removesuffix(".clab.yml")
-        name = lab_name(word)
+    def make(file):
+        name = lab_name(file.name.removesuffix(".clab.yml"))
         labs.append(Lab(lab_runtime, file, name, tmp_path / name))
-        return labs[-1].deploy()
+        return labs[-1]
 
-    yield deploy
+    yield make
     for lab in labs:
         if lab.left():
             lab.destroy()
+
+
+@pytest.fixture
+def deployed(lab_named):
+    """`deployed(file)` deploys a copy of a topology file's folder, as `lab_named` does."""
+    return lambda file: lab_named(file).deploy()

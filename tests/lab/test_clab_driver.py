@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -331,6 +333,13 @@ def test_a_plain_link_is_refused_its_carrier_with_what_to_use(up, monkeypatch):
     [
         ("bgp_down", {"node": "leaf1", "neighbor": "eth1"}),
         ("node_stop", {"node": "spine1"}),
+        ("route_blackhole", {"node": "spine1", "prefix": "10.0.8.0/31"}),
+        ("route_withdraw", {"node": "spine1", "prefix": "10.0.8.0/31"}),
+        ("bgp_reset", {"node": "leaf1", "neighbor": "eth1"}),
+        ("hash_polarised", {"node": "leaf1"}),
+        ("forwarding_off", {"node": "spine1"}),
+        ("daemon_freeze", {"node": "spine1", "daemon": "bgpd"}),
+        ("daemon_kill", {"node": "spine1", "daemon": "bgpd"}),
         ("link_flap", {"link": "leaf1--spine1", "frequency": "4 Hz", "count": 3}),
     ],
     ids=str,
@@ -365,6 +374,9 @@ def test_a_shipped_experiment_passes_on_real_containers(home, lab_name, tmp_path
     assert trial["proof"]["residue"] == []
     assert record["comparability"]["fidelity"] == "container"
     assert traces("clos-2x4x8") == []
+    judged = [one["sentence"] for one in record["findings"] if one["verdict"] != "pass"]
+    assert record["verdict"] != "inconclusive", f"neither passed nor failed: {judged}"
+    assert (record["verdict"], done.returncode) == ("pass", 0), judged
 
 
 # ---- processes in nodes --------------------------------------------------------------------------
@@ -443,7 +455,8 @@ def test_pausing_a_node_stops_its_programs_and_killing_it_ends_them(up):
 
 # ---- the guard -----------------------------------------------------------------------------------
 
-OUTSIDE = "198.51.100.7"  # documentation addresses: nobody answers there
+# documentation addresses: nobody answers there
+OUTSIDE, OUTSIDE6 = "198.51.100.7", "2001:db8:198::7"
 
 
 def test_what_would_leave_by_the_management_network_is_counted_and_dropped(up, shared_lab):
@@ -485,23 +498,89 @@ def test_the_guard_is_there_before_the_first_container(up, monkeypatch):
 # ---- labs of others ------------------------------------------------------------------------------
 
 
-def state_of(lab):
-    """Everything of a running lab that attaching must leave as it is."""
+@pytest.fixture
+def passing():
+    """`passing()`: packets to OUTSIDE that no guard has stopped, of both families."""
+    table = f"railbreak_test_{os.getpid()}"
+    rules = (
+        f"table inet {table} {{\n counter passed {{ }}\n chain forward {{\n"
+        f" type filter hook forward priority -349;\n ip daddr {OUTSIDE} counter name passed\n"
+        f" ip6 daddr {OUTSIDE6} counter name passed\n }}\n}}\n"
+    )
+    sh("nft", rules)
+    yield lambda: int(re.search(r"packets (\d+)", sh("nft", "list", "table", "inet", table))[1])
+    sh("nft", "delete", "table", "inet", table)
+
+
+def test_a_foreign_labs_way_out_is_held_back_while_it_is_attached(
+    home, deployed, managed_file, passing
+):
+    """Both families are counted, others on its network are let through, nothing of it changes."""
+    lab = deployed(managed_file())
+    (network,) = json.loads(sh("docker", "inspect", lab.container("host1")))[0]["NetworkSettings"][
+        "Networks"
+    ]
+    other = f"{lab.name}-other"
+    sh(
+        "docker",
+        "run",
+        "-d",
+        "--name",
+        other,
+        "--network",
+        network,
+        "--cap-add",
+        "NET_RAW",
+        os.environ["HOST_IMAGE"],
+        "sleep",
+        "999",
+    )
+    ping = ("ping", "-q", "-c", "3", "-i", "0.1", "-W", "1")
+    try:
+        before = lab.state()
+
+        async def scenario():
+            driver = await ContainerlabDriver.adopt(lab.name)
+            assert any("default route over the management" in one for one in driver.warnings)
+            await driver.wait_ready()
+            held, passed = driver.held_back(), passing()
+            assert await answered(driver, "host1", OUTSIDE) == 0
+            assert (driver.held_back() - held, passing() - passed) == (3, 0)
+            await driver.exec("host1", (*ping, "-6", OUTSIDE6))
+            assert (driver.held_back() - held, passing() - passed) == (6, 0)
+            sh("docker", "exec", other, *ping, OUTSIDE, check=False)
+            assert (driver.held_back() - held, passing() - passed) == (6, 3)
+
+            stray = eth0_sent(driver)
+            assert await unreached(driver) == []
+            assert max(eth0_sent(driver)[n] - stray[n] for n in stray) < 512  # neighbours, at most
+            addresses = driver.addresses()
+            assert addresses == {"host1": "10.0.1.1", "host2": "10.0.2.1"}
+            paths = driver.paths()
+            stream = Stream("host1", "host2", *addresses.values(), 17, 1000, 2000)
+            assert len(await paths.crossings(stream)) == 2
+            astray = Stream("host1", "host2", "10.0.1.1", OUTSIDE, 17, 1000, 2000)
+            with pytest.raises(FabricError, match="leaves host1 by eth0, which is no link"):
+                await paths.crossings(astray)
+            paths.close()
+            await driver.down()
+
+        asyncio.run(scenario())
+        assert guard.dropped(lab.name) is None
+        passed = passing()
+        sh("docker", "exec", lab.container("host1"), *ping, OUTSIDE, check=False)
+        assert passing() == passed + 3
+        assert lab.state() == before
+    finally:
+        sh("docker", "rm", "-f", other)
+
+
+def eth0_sent(driver):
+    """Bytes that left each node by its management interface."""
     found = {}
-    while any("tentative" in lab.run(name, "ip", "addr") for name in lab.nodes()):
-        time.sleep(0.1)  # the kernel itself is not done yet
-    for name in lab.nodes():
-        facts = json.loads(sh("docker", "inspect", lab.container(name)))[0]
-        links = json.loads(lab.run(name, "ip", "-j", "link"))
-        found[name] = (
-            facts["Id"],
-            facts["State"]["StartedAt"],
-            facts["State"]["Pid"],
-            [(one["ifindex"], one["ifname"], one["address"], one["mtu"]) for one in links],
-            lab.run(name, "ip", "addr"),
-            sorted(lab.run(name, "ip", "route", "show", "table", "all").splitlines()),
-            lab.run(name, "nft", "list", "ruleset"),
-        )
+    for node, path in driver.namespaces().items():
+        told = json.loads(sh("nsenter", f"--net={path}", "ip", "-s", "-j", "link", "show", "eth0"))
+        found[node] = told[0]["stats64"]["tx"]["bytes"]
     return found
 
 
@@ -510,7 +589,7 @@ def test_attaching_leaves_a_lab_as_it_was(home, deployed, by):
     from chaos.shipped import fabric_path
 
     lab = deployed(fabric_path("pair"))
-    before = state_of(lab)
+    before = lab.state()
     target = {
         "name": lab.name,
         "file": str(lab.file),
@@ -534,18 +613,18 @@ def test_attaching_leaves_a_lab_as_it_was(home, deployed, by):
 
     asyncio.run(scenario())
     assert guard.dropped(lab.name) is None
-    assert state_of(lab) == before
+    assert lab.state() == before
 
 
 def test_a_running_labs_name_is_refused_and_the_lab_stays(home, deployed):
     from chaos.shipped import fabric_path
 
     lab = deployed(fabric_path("pair"))
-    before = state_of(lab)
+    before = lab.state()
     fabric = drivers.fabric(str(lab.file), "containerlab")
     with pytest.raises(FabricError, match=f"lab {lab.name} runs already, deployed from"):
         asyncio.run(ContainerlabDriver.up(fabric))
-    assert state_of(lab) == before
+    assert lab.state() == before
 
 
 def test_a_lab_with_a_node_twice_is_refused(home, deployed):
@@ -578,6 +657,147 @@ def test_a_container_restarted_in_mid_trial_is_named(up):
     asyncio.run(scenario())
 
 
+STORM = """
+promise: A node is restarted by hand.
+fabric: pair
+fault: {link_down: {link: host1--router1, mode: silent}}
+probes:
+  flow: {source: host1, target: host2, rate: 200 pps}
+phases: {calm: 500 ms, storm: 8 s, after: 500 ms}
+trials: 1
+placebos: 0
+objectives:
+  - {measure: flow_lost_packets, at_most: 100000, because: always true}
+"""
+
+
+def storming(tmp_path, name):
+    """`railbreak run` on an instance, in its storm."""
+    (tmp_path / "storm.yaml").write_text(STORM)
+    argv = [sys.executable, "-c", "from chaos.cli import main; main()", "run", "storm.yaml"]
+    process = subprocess.Popen(
+        [*argv, "--on", name, "--calm-load", "100%"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+    )
+    for line in process.stdout:
+        if line.rstrip().endswith("storm"):
+            break
+    deadline = time.monotonic() + 5
+    while rules_left(name, ["host1", "router1"]) != ["host1", "router1"]:
+        assert time.monotonic() < deadline, "waited 5 s until the fault is in force"
+        assert process.poll() is None, "the run ended before its storm"
+    return process
+
+
+def rules_left(name, nodes):
+    return [
+        node
+        for node in nodes
+        if sh("docker", "exec", f"clab-{name}-{node}", "nft", "list", "ruleset")
+    ]
+
+
+def test_a_container_restarted_in_the_storm_of_a_run_is_named(home, lab_name, tmp_path):
+    name = lab_name("again")
+    assert railbreak("up", "pair", "--driver", "containerlab", "--name", name).returncode == 0
+    try:
+        process = storming(tmp_path, name)
+        sh("docker", "restart", "-t", "0", f"clab-{name}-host2")
+        said = process.communicate(timeout=120)[0]
+        assert said.count(f"container clab-{name}-host2 was restarted") == 1, said
+        assert "takes its links away: eth1 are gone" in " ".join(said.split())
+        assert process.returncode == 5, said
+        assert json.loads(railbreak("status", "--json").stdout)["in_force"] == []
+        assert rules_left(name, ["host1", "router1"]) == []
+    finally:
+        done = railbreak("down", name)
+        assert done.returncode == 0, done.stderr
+    assert traces(name) == []
+
+
+class Between:
+    """A socket of our own that passes on to docker's, until it is cut: a daemon that goes away."""
+
+    def __init__(self, path):
+        self.path, self.open = path, []
+        host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        self.target = host.removeprefix("unix://")
+        self.door = socket.socket(socket.AF_UNIX)
+        self.door.bind(str(path))
+        self.door.listen(64)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.door.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self.target)
+                self.open += [near, far]
+                for a, b in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def _pass(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def cut(self):
+        self.door.close()
+        self.path.unlink()
+        for one in self.open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def test_a_daemon_that_goes_in_the_storm_keeps_no_fault_in_force(
+    home, lab_name, tmp_path, monkeypatch
+):
+    """Faults are healed without it; what needs it says so, with the cure, and exit status 4."""
+    name, held = lab_name("gone"), os.environ.get("DOCKER_HOST")
+    between = Between(tmp_path / "docker.sock")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    done = railbreak("up", "pair", "--driver", "containerlab", "--name", name)
+    assert done.returncode == 0, done.stderr
+    try:
+        process = storming(tmp_path, name)
+        between.cut()
+        said = process.communicate(timeout=120)[0]
+        assert process.returncode in (0, 4), said
+        done = railbreak("down", name)
+        assert done.returncode == 4, done.stderr
+        assert re.search(r"the docker daemon does not answer .*; start it", done.stderr)
+        assert "Traceback" not in said + done.stderr
+    finally:
+        if held is None:
+            monkeypatch.delenv("DOCKER_HOST")
+        else:
+            monkeypatch.setenv("DOCKER_HOST", held)
+        left = railbreak("status", "--json").stdout
+        rules = rules_left(name, ["host1", "router1"])
+        down = railbreak("down", name)
+    assert json.loads(left)["in_force"] == []
+    assert rules == []
+    assert down.returncode == 0, down.stderr
+    assert traces(name) == []
+
+
+def test_a_link_that_is_missing_is_named(home, deployed):
+    from chaos.shipped import fabric_path
+
+    lab = deployed(fabric_path("pair"))
+    lab.run("host2", "ip", "link", "del", "eth1")
+    with pytest.raises(FabricError, match="link host2:eth1--router1:eth2: host2 has no interface"):
+        asyncio.run(ContainerlabDriver.adopt(lab.name))
+    assert guard.dropped(lab.name) is None
+
+
 def test_a_lab_that_does_not_run_is_named(home):
     with pytest.raises(FabricError, match="no lab 'nobody-has-this' runs here"):
         asyncio.run(ContainerlabDriver.adopt("nobody-has-this"))
@@ -608,8 +828,8 @@ def railbreak(*words):
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def test_a_dead_owners_lab_is_told_and_taken_down(home, lab_name):
-    name = lab_name("orphan")
+def orphaned(name):
+    """A pair of ours whose owner is dead."""
     code = (
         "import asyncio, os, signal\n"
         "from chaos import drivers\n"
@@ -620,6 +840,30 @@ def test_a_dead_owners_lab_is_told_and_taken_down(home, lab_name):
         "asyncio.run(go())\n"
     )
     subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+
+
+def test_down_of_a_dead_owners_lab_spares_who_has_its_name_now(home, lab_named):
+    """Our lab's owner died, it was destroyed by hand; somebody deployed its name anew."""
+    from chaos.shipped import fabric_path
+
+    lab = lab_named(fabric_path("pair"))
+    orphaned(lab.name)
+    ours = home / lab.name / "lab"
+    sh("containerlab", "destroy", "--cleanup", "-t", str(next(ours.glob("*.clab.yml"))))
+    lab.deploy()
+    before = lab.state()
+
+    done = railbreak("down", lab.name)
+
+    assert done.returncode == 0, done.stderr
+    assert lab.state() == before
+    assert lab.run("host1", "ping", "-c1", "-W1", "10.0.2.1")
+    assert guard.dropped(lab.name) is None
+
+
+def test_a_dead_owners_lab_is_told_and_taken_down(home, lab_name):
+    name = lab_name("orphan")
+    orphaned(name)
     told = json.loads(railbreak("status", "--json").stdout)["fabrics"]
     assert [(one["instance"], one["stale"]) for one in told] == [(name, True)]
     assert guard.dropped(name) == 0
