@@ -22,9 +22,10 @@ class DaemonKill:
     that dies alone makes zebra take its routes out of the kernel at once, for as long as it is
     dead; a *zebra* costs nothing while it is dead, and some six seconds once it starts, for it
     sweeps the kernel's routes and bgpd is slow to come to it; a *bfdd* makes the neighbours see
-    every link dead, which costs a second, and another half when it is back. On a spine none of them
-    costs more than some packets. In a container watchfrr starts what was killed by itself within
-    seconds: the fault is then the death, and the starts are counted (`seen`).
+    every link dead, which costs a second, and another half when it is back. Where there is another
+    way, as around a spine, *bgpd* costs some tens of milliseconds and the others a packet or none.
+    In a container watchfrr starts what was killed by itself within seconds: the fault is then the
+    death, and the starts are counted (`seen`).
 
     Needs: FRR in nodes whose processes are on this machine (embedded, containerlab), as root.
 
