@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from chaos.aim import aim
@@ -23,7 +23,22 @@ __all__ = [
     "matrix",
     "shortest_path",
     "slots",
+    "writes",
 ]
+
+#: Changes that are made together, on a fabric → lines of a plan.
+Written = Callable[[Sequence[Change], Fabric], list[str]]
+_WRITTEN: dict[str, Written] = {}
+
+
+def writes(driver: str) -> Callable[[Written], Written]:
+    """Registers how a driver writes changes out, where that is not as the embedded one does."""
+
+    def register(written: Written) -> Written:
+        _WRITTEN[driver] = written
+        return written
+
+    return register
 
 
 def lines(
@@ -35,7 +50,8 @@ def lines(
     """The dry run: every phase and every command, nothing touched.
 
     Where a fault aims at what is in use, one element that fits stands for it: the real one is
-    known only once traffic runs. What falls is as `planned` has it, else as the seed does.
+    known only once traffic runs. What falls is as `planned` has it, else as the seed does. Changes
+    are written out as the driver makes them (`writes`).
 
     Raises:
         SpecError: the experiment does not fit the fabric.
@@ -63,7 +79,7 @@ def lines(
         for slot, storm in planned:
             told += _storm(slot, storm)
     for slot, strike in distinct(planned):
-        told += _fault(experiment, fabric, slot, strike)
+        told += _fault(experiment, fabric, slot, strike, driver)
     told += [
         f"  heal     every change taken back, last first; at the latest after "
         f"{experiment.max_life}, whatever dies",
@@ -163,7 +179,9 @@ def _storm(slot: Slot, storm: Storm) -> list[str]:
     return told
 
 
-def _fault(experiment: Experiment, fabric: Fabric, slot: Slot, strike: Strike) -> list[str]:
+def _fault(
+    experiment: Experiment, fabric: Fabric, slot: Slot, strike: Strike, driver: str
+) -> list[str]:
     fault = strike.fault
     told = [f"  fault    {as_text(fault)}"]
     aimed = aim(fault, fabric, [_any_path(fabric, experiment)])
@@ -175,19 +193,26 @@ def _fault(experiment: Experiment, fabric: Fabric, slot: Slot, strike: Strike) -
     more = f" and {len(spans) - 4} more" if len(spans) > 4 else ""
     first = "" if experiment.phases.storm.fixed else f" in trial {slot.number}"
     told.append(f"           in force {shown}{more}{first}")
-    for change in changes:
-        told += commands(change)
-    return told
+    return told + _WRITTEN.get(driver, _plainly)(changes, fabric)
 
 
-def commands(change: Change) -> list[str]:
-    """A change as the commands that do and undo it, with the place they run in."""
+def _plainly(changes: Sequence[Change], fabric: Fabric) -> list[str]:
+    return [line for change in changes for line in commands(change)]
+
+
+def commands(change: Change, ifname: str = "") -> list[str]:
+    """A change as the commands that do and undo it, with the place they run in.
+
+    Args:
+        change: The change.
+        ifname: The kernel's name of the interface, where that is not the port's.
+    """
     place = change.place
     if place.process:
         where = Where(pid=1)
         inside = f"process {place.process}"
     else:
-        where = Where(ifname=place.port, across=f"{place.port}-far")
+        where = Where(ifname=ifname or place.port, across=f"{ifname or place.port}-far")
         inside = f"wire facing {place.node}" if place.side == "wire" else place.node
         inside = "this machine" if isinstance(change, NodePower) else inside
     steps = change.steps(where)

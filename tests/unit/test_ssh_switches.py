@@ -13,6 +13,7 @@ from chaos import journal as book
 from chaos.change import LinkState, PacketDrop, Place
 from chaos.drivers.ssh import SshDriver
 from chaos.drivers.ssh.console import password_of, variable_of
+from chaos.drivers.ssh.written import written
 from chaos.drivers.state import Life, State
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Link, Node, Port
@@ -90,6 +91,8 @@ def test_a_mapped_port_is_broken_by_its_own_name(sonic, monkeypatch):
     assert "interface startup Ethernet0\n" in said
     assert "-p Ethernet0 -s ingress" in said
     assert "eth1" not in said
+    printed = "\n".join(written(CHANGES, driver.fabric))  # what was planned is what was done
+    assert [line for line in said.splitlines() if f"sudo config {line}" not in printed] == []
     entries = book.read(driver.folder / "journal.jsonl")
     assert [str(one.change.place) for one in entries] == ["leaf1:eth1", "leaf1:eth1"]
     assert {one.where.ifname for one in entries} == {"Ethernet0"}

@@ -15,6 +15,7 @@ from chaos.change import Change, Place, Where
 from chaos.driver import Audit, Capability, Done, Holder, Process, unsupported
 from chaos.drivers import state
 from chaos.drivers.ssh import adopt, afar, probing, ready
+from chaos.drivers.ssh import written as _written  # noqa: F401 - how plans are written for it
 from chaos.drivers.ssh.fleet import Fleet
 from chaos.drivers.ssh.machine import Machine
 from chaos.drivers.ssh.observing import Programs
