@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import subprocess
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def docker(*words):
 
 
 @pytest.fixture
-def job(lab_runtime, lab_name, tmp_path, monkeypatch):
-    """`async with job() as (driver, observer)`: a job over the two hosts of a pair."""
+def job(lab_runtime, lab_name, managed_file, tmp_path, monkeypatch):
+    """`async with job() as (driver, observer)`: a job over the two hosts of a pair.
+
+    Its nodes are on a management network, too, which the job must not use.
+    """
     pytest.importorskip("torch")
     monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
     for name, value in lab_runtime.environment.items():
@@ -41,7 +45,7 @@ def job(lab_runtime, lab_name, tmp_path, monkeypatch):
 
     @contextlib.asynccontextmanager
     async def begin():
-        fabric = drivers.fabric("pair", "containerlab")
+        fabric = drivers.fabric(str(managed_file()), "containerlab")
         driver = await ContainerlabDriver.up(fabric, instance=lab_name("job"))
         try:
             await driver.wait_ready()
@@ -57,6 +61,14 @@ def job(lab_runtime, lab_name, tmp_path, monkeypatch):
             await driver.down()
 
     return begin
+
+
+def eth0(driver, node):
+    """Bytes in and out of a node by its management interface."""
+    argv = ["nsenter", f"--net={driver.namespaces()[node]}", "ip", "-s", "-j", "link", "show"]
+    done = subprocess.run([*argv, "eth0"], check=True, capture_output=True)
+    stats = json.loads(done.stdout)[0]["stats64"]
+    return stats["rx"]["bytes"] + stats["tx"]["bytes"]
 
 
 def said(observer, event):
@@ -89,10 +101,13 @@ def test_ranks_live_in_their_containers_and_talk_over_the_fabric(job):
             (link,) = driver.fabric.select_links("host2--router1")
             paths = driver.paths()
             before = (await paths.counters([link]))[link.port_of("host2")].tx_bytes
+            astray = {node: eth0(driver, node) for node in ("host1", "host2")}
             await asyncio.sleep(1)
             after = (await paths.counters([link]))[link.port_of("host2")].tx_bytes
             paths.close()
             assert after - before > 64 * 1024
+            for node, bytes_ in astray.items():  # a neighbour or a router is asked for, at most
+                assert eth0(driver, node) - bytes_ < 1024, f"{node} uses the management network"
 
     asyncio.run(scenario())
 
