@@ -144,6 +144,8 @@ def test_the_network_between_is_a_black_hole(twenty, under_fault):
         wait_until(lambda: healed(twenty, before), "twenty machines to heal", left_s)
     finally:
         undo()
+    # a steward that hears nothing leaves after 45 s
+    wait_until(lambda: twenty.left() == [], f"nothing to be left: {twenty.left()[:5]}", 90)
 
 
 @pytest.mark.parametrize("under_fault", [12], indirect=True)

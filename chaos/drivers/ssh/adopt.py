@@ -13,6 +13,7 @@ from chaos.drivers.ssh.fleet import Fleet
 from chaos.drivers.ssh.places import interface_of, platform_of, ssh_of, target_of
 from chaos.drivers.ssh.rails import with_rails
 from chaos.drivers.ssh.target import Target
+from chaos.drivers.ssh.together import together
 from chaos.errors import FabricError
 from chaos.fabric import Fabric, Node, Port
 from chaos.inventory.lldp import ARGV, read_neighbours
@@ -99,7 +100,10 @@ async def _heard(fleet: Fleet, fabric: Fabric) -> dict[str, Any]:
             raise FabricError(f"{node}: {' '.join(ARGV)} failed; install lldpd, or give a table")
         return host, read_neighbours(done.stdout.decode(errors="replace"), host, f"LLDP of {node}")
 
-    return dict(await asyncio.gather(*(one(node) for node in fleet.targets)))
+    found = await asyncio.gather(*(one(node) for node in fleet.targets), return_exceptions=True)
+    if failed := [said for said in found if isinstance(said, BaseException)]:
+        raise together(failed)
+    return dict(said for said in found if not isinstance(said, BaseException))
 
 
 def _wrong(fabric: Fabric, fleet: Fleet) -> dict[str, str]:

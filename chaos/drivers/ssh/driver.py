@@ -30,7 +30,7 @@ from chaos.drivers.ssh.places import (
 )
 from chaos.drivers.ssh.remote import LEASE_S, RemoteHands
 from chaos.drivers.ssh.target import Target
-from chaos.drivers.ssh.together import Together, closed
+from chaos.drivers.ssh.together import Together, closed, together
 from chaos.drivers.state import State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
@@ -221,9 +221,7 @@ class SshDriver:
         """
         failures = await self.fleet.open()
         if failures:
-            told = "\n".join(f"  {sentence}" for sentence in failures.values())
-            count = f"{len(failures)} of {len(self.fleet.targets)}"
-            raise FabricError(f"{count} machines are not ready:\n{told}")
+            raise _not_ready(failures, len(self.fleet.targets))
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_loads())
 
@@ -366,8 +364,8 @@ class SshDriver:
             by_node.setdefault(node, []).append(at)
         switches = [at for node, mine in by_node.items() for at in mine if self._switch(node)]
         hosts = {node: mine for node, mine in by_node.items() if not self._switch(node)}
-        for why in (await self.fleet.open(hosts)).values():
-            raise FabricError(why)
+        if failures := await self.fleet.open(hosts):
+            raise _not_ready(failures, len(hosts))
         await asyncio.gather(*(self.fleet.look(node) for node in hosts))
         wheres = {
             plan.changes[at].place: self.resolve(plan.changes[at].place)
@@ -392,7 +390,7 @@ class SshDriver:
         failed = [one for one in found if isinstance(one, BaseException)]
         if failed:
             await closed(armed)
-            raise failed[0]
+            raise together(failed)
         return Together(changes, list(zip(armed, parts, strict=True)), plan.index)
 
     def _switch(self, node: str) -> bool:
@@ -495,3 +493,11 @@ class SshDriver:
                         said["total"], said["busy"], said["stolen"], ours
                     )
             await asyncio.sleep(_LOAD_EVERY_S)
+
+
+def _not_ready(failures: Mapping[str, str], count: int) -> FabricError:
+    """One sentence where one machine is not ready, else a line each."""
+    if len(failures) == 1:
+        return FabricError(next(iter(failures.values())))
+    told = "\n".join(f"  {sentence}" for sentence in failures.values())
+    return FabricError(f"{len(failures)} of {count} machines are not ready:\n{told}")

@@ -191,6 +191,23 @@ class RemoteHands(Hands):
             await self._channel.send(b'{"cmd":"beat"}')
             await asyncio.sleep(self.lease_s / 5)
 
+    @property
+    def lost(self) -> str:
+        """The machine's name, once its injector was cut off without a word about healing."""
+        return self.machine.name if self._reader.done() and self._healed is None else ""
+
+    async def wait(self) -> None:
+        """Return when the last span has ended.
+
+        Raises:
+            ApplyError: a change did not come into force; everything was taken back.
+            FabricError: the injector ended before the schedule did, or the machine was lost.
+        """
+        try:
+            await super().wait()
+        except FabricError as error:
+            raise FabricError(f"{self.machine.name}: {error}") from None
+
     async def _prove(self) -> Proof:
         proof = await super()._prove()
         try:

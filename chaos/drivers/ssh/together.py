@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from chaos.change import Change, Hits
 from chaos.driver import Holder
-from chaos.errors import RailbreakError
+from chaos.errors import FabricError, RailbreakError
 from chaos.hands import Action, Proof
 from chaos.registry import InForce
+
+#: Sentences of machines that are told in one; the rest is counted.
+_TOLD = 8
 
 
 class Together:
@@ -49,11 +53,7 @@ class Together:
         Raises:
             RailbreakError: one has refused it, or is gone; all are healed.
         """
-        try:
-            await asyncio.gather(*(holder.start(t0_ns, spans) for holder, _ in self._parts))
-        except BaseException:
-            await self.heal()
-            raise
+        await self._everywhere([holder.start(t0_ns, spans) for holder, _ in self._parts])
 
     async def hits(self) -> Mapping[int, Hits]:
         """How often each change acted so far, by index."""
@@ -69,16 +69,28 @@ class Together:
         """Return when the last span has ended everywhere.
 
         Raises:
-            RailbreakError: it went wrong on one machine; the others were healed at once.
+            RailbreakError: it went wrong on machines, which are named; the others were healed at
+                once.
         """
-        tasks = [asyncio.ensure_future(holder.wait()) for holder, _ in self._parts]
+        await self._everywhere([holder.wait() for holder, _ in self._parts])
+
+    async def _everywhere(self, work: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """All to their end; where one fails all are healed, and who failed by then is told."""
+        tasks = [asyncio.ensure_future(one) for one in work]
+        failed: list[BaseException] = []
         try:
-            await asyncio.gather(*tasks)
-        except BaseException:
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [why for task in tasks if task.done() and (why := task.exception())]
+        finally:
+            whole = all(task.done() for task in tasks) and not failed
             for task in tasks:
                 task.cancel()
-            await self.heal()
-            raise
+            if not whole:
+                await self.heal()
+        if failed:
+            lost = [name for holder, _ in self._parts if (name := getattr(holder, "lost", ""))]
+            raise _lost(lost, len(self._parts)) if len(lost) > 1 else together(failed)
 
     async def heal(self) -> Proof:
         """Take back everywhere at once, and prove it; repeatable."""
@@ -120,6 +132,25 @@ class Together:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+def together(errors: Sequence[BaseException]) -> BaseException:
+    """One error for several that came at one time: the first, with what the others say."""
+    strange = next((one for one in errors if not isinstance(one, RailbreakError)), None)
+    said = list(dict.fromkeys(str(one) for one in errors))
+    if strange is not None or len(said) < 2:
+        return strange or errors[0]
+    more = f"; and {len(said) - _TOLD} more" if len(said) > _TOLD else ""
+    return type(errors[0])("; ".join(said[:_TOLD]) + more)
+
+
+def _lost(names: Sequence[str], count: int) -> FabricError:
+    """The sentence for machines that were cut off in mid-fault."""
+    return FabricError(
+        f"{len(names)} of {count} machines were lost while a fault was in force: "
+        f"{', '.join(names)}; the others were healed at once, these were asked anew, and one that "
+        "does not answer heals by itself (railbreak status asks it)"
+    )
 
 
 async def closed(holders: Sequence[Holder]) -> None:
