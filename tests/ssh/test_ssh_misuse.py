@@ -12,7 +12,7 @@ from chaos.drivers.ssh.connect import Connections
 from chaos.drivers.ssh.machine import Machine
 from chaos.errors import BlockedError, CapabilityError, FabricError, RailbreakError, SpecError
 from chaos.units import Duration
-from tests.ssh.conftest import wait_until
+from tests.ssh.conftest import OPS, OPS_SSHD, wait_until
 
 pytestmark = pytest.mark.ssh
 
@@ -28,7 +28,7 @@ def machines(shared_machines):
     """Four that are well, and one of each kind that is not.
 
     `plain` has no nft, `old` no Python 3.10, `tiny` no room on /run or /tmp, `stranger` a host key
-    that nobody knows, `other` forbids root.
+    that nobody knows, `other` forbids root, `bare` has no sudo, that of `asks` wants a password.
     """
     hide = "for one in {}; do [ -e $one ] && mount --bind /dev/null $one; done"
     shared_machines.add("h1", "h2", "h3", "h4")
@@ -42,6 +42,10 @@ def machines(shared_machines):
     shared_machines.add("tiny", run_size="64k", tmp_size="64k")
     shared_machines.add("stranger", known=False)
     shared_machines.add("other", more="PermitRootLogin no")
+    ops = OPS.format(key=f"{shared_machines.key}.pub")
+    shared_machines.add("bare", setup=hide.format("/usr/bin/sudo") + ops, more=OPS_SSHD)
+    asked = "echo 'ops ALL=(ALL) ALL' >/etc/sudoers.d/ops"
+    shared_machines.add("asks", setup=ops + asked, more=OPS_SSHD)
     return shared_machines
 
 
@@ -144,9 +148,10 @@ def test_a_machine_that_lacks_something(machines, name, why):
     assert "railbreak/" not in machines[name].run("sh", "-c", "find /run /tmp", check=False)
 
 
-def test_become_that_wants_a_password_is_refused(machines):
+@pytest.mark.parametrize("name", ["bare", "asks"])
+def test_become_that_wants_a_password_is_refused(machines, name):
     """There is no sudo, or it asks: the sentence is its own."""
-    said = refused(machines, machines.target("h1", become="sudo"))
+    said = refused(machines, machines.target(name, user="ops", become="sudo"))
 
     assert "commands there cannot be run as root" in said
 

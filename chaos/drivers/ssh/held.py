@@ -118,7 +118,7 @@ class Switch:
         if self._confirmed is None and console.run("id -u").strip() != "0":
             raise BlockedError(
                 f"{console.told}: the dead-man needs root there; log in as root, or say "
-                "become: sudo"
+                "ansible_become: true"
             )
         for one in self.held:
             asked = self._platform.facts(one.spoken)
