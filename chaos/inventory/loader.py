@@ -174,6 +174,8 @@ def _secrets_told(found: Inventory) -> Inventory:
     kinds = ", ".join(dict.fromkeys(one for each in names.values() for one in each))
     hosts = ", ".join([*names][:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     message = f"{found.source}: {kinds} of {hosts} are not used; keys, the agent and ssh_config are"
+    if any(found.hosts[name].platform.lower() not in ("", "linux", "host") for name in names):
+        message += ", and for a switch the environment (RAILBREAK_SWITCH_PASSWORD)"
     return replace(found, warnings=(*found.warnings, message))
 
 

@@ -88,6 +88,19 @@ def test_no_secret_is_kept_and_its_presence_is_told():
         assert text not in repr(found)
 
 
+@pytest.mark.parametrize("system", ["sonic", ""])
+def test_where_the_password_of_a_switch_comes_from_is_told(tmp_path, system):
+    """Of a host none is ever used."""
+    path = tmp_path / "h.yml"
+    known = {"ansible_network_os": system, "ansible_password": "hush"}
+    path.write_text(f"all: {{hosts: {{x1: {json.dumps(known)}}}}}\n")
+
+    (warning,) = load(path, tool="").warnings
+
+    assert ("RAILBREAK_SWITCH_PASSWORD" in warning) is bool(system)
+    assert "hush" not in warning
+
+
 def test_an_encrypted_value_is_no_value_unless_it_is_needed(tmp_path):
     path = tmp_path / "hosts.yml"
     path.write_text(
