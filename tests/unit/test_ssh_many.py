@@ -17,7 +17,7 @@ from chaos.drivers.ssh.machine import Machine
 from chaos.drivers.ssh.target import Target
 from chaos.drivers.ssh.together import closed
 from chaos.drivers.state import Life, State
-from chaos.errors import FabricError
+from chaos.errors import BlockedError, FabricError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.units import Duration
 
@@ -150,3 +150,48 @@ def test_on_the_way_out_all_are_closed_at_one_time():
     assert asyncio.run(work(FabricError("gone"))) == 0
     with pytest.raises(ValueError, match="ours"):
         asyncio.run(work(ValueError("ours")))
+
+
+def test_half_of_the_machines_not_reached_when_arming_are_all_named(driver, tmp_path):
+    """A line each; nothing was armed anywhere."""
+    gone = HOSTS[::2]
+
+    async def opened(names):
+        return {name: f"{name}: no answer in time" for name in gone}
+
+    driver.fleet.open = opened
+
+    with pytest.raises(FabricError) as caught:
+        armed(driver, tmp_path)
+
+    first, *lines = str(caught.value).splitlines()
+    assert first == "50 of 100 machines are not ready:"
+    assert lines == [f"  {name}: no answer in time" for name in gone]
+
+
+def test_machines_that_refuse_to_be_armed_are_told_in_one_sentence(driver, tmp_path, monkeypatch):
+    """Some by name, the rest by number; those that were armed are closed."""
+    ended = []
+
+    class Holder:
+        def __init__(self, name):
+            self.name = name
+
+        async def close(self):
+            ended.append(self.name)
+
+    async def arm_on(machine, *args, **more):
+        if HOSTS.index(machine.name) % 2:
+            raise BlockedError(f"{machine.name}: is there already")
+        return Holder(machine.name)
+
+    monkeypatch.setattr(room.RemoteHands, "arm_on", arm_on)
+
+    with pytest.raises(BlockedError) as caught:
+        armed(driver, tmp_path)
+
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith("h2: is there already; h4: is there already; ")
+    assert said.endswith("; and 42 more")
+    assert sorted(ended) == sorted(HOSTS[::2])
