@@ -154,9 +154,10 @@ async def _live(
         else:
             heard[by_node[node]] = read_neighbours(text, by_node[node], f"lldpcli on {node}")
     if not heard:
-        node, reason = next(iter(silent.items()))
+        told = "; ".join(f"{node}: {reason}" for node, reason in silent.items())
         raise CapabilityError(
-            f"no node of {instance} answers {' '.join(ARGV)} ({node}: {reason}); start lldpd there"
+            f"no node of {instance} answers {' '.join(ARGV)} ({told}); start lldpd on those that "
+            "can be reached"
         )
     return heard, silent
 
