@@ -19,8 +19,8 @@ from chaos.change import (
     PacketRule,
     Place,
     PortShape,
-    WireTo,
     Where,
+    WireTo,
 )
 from chaos.driver import Done
 from chaos.drivers.containerlab import cabling, deploy, frrlog
@@ -84,13 +84,13 @@ class LabReach(LocalReach):
             )
         if isinstance(change, WireTo):
             return (
-                f"link {link.id} ends where the topology file says; exchange its ends there and deploy "
-                "the lab again, or use the embedded fabric, whose cables can be led elsewhere"
+                f"link {link.id} ends where the topology file says; exchange its ends there and "
+                "deploy the lab again, or use the embedded fabric, whose cables can be led elsewhere"
             )
         if isinstance(change, PortShape) and far.node not in deploy.containers_of(fabric):
             return (
-                f"what arrives at {place.node} over {link.id} is sent by {far.node or 'nobody'}, which "
-                "is no container, so it cannot be slowed there; name the other end"
+                f"what arrives at {place.node} over {link.id} is sent by {far.node or 'nobody'}, "
+                "which is no container, so it cannot be slowed there; name the other end"
             )
         if isinstance(change, PacketDrop | PacketRule) and far.node not in deploy.containers_of(
             fabric
