@@ -85,7 +85,7 @@ class LabReach(LocalReach):
         if isinstance(change, WireTo):
             return (
                 f"link {link.id} ends where the topology file says; exchange its ends there and "
-                "deploy the lab again, or use the embedded fabric, whose cables can be led elsewhere"
+                "deploy the lab again, or use the embedded fabric, whose cables can be led apart"
             )
         if isinstance(change, PortShape) and far.node not in deploy.containers_of(fabric):
             return (
