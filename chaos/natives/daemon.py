@@ -24,6 +24,7 @@ _KEEPS_ALIVE = "watchfrr"
 #: How long a supervisor may take to start what was killed, before we do; it looks every 5 s.
 _SUPERVISED_S = 8.0
 _ANSWERS_WITHIN_S = 10.0
+_DIES_WITHIN_S = 2.0
 _OWN = "/proc/self/ns/net"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TERM", "TZ")
 
@@ -102,12 +103,15 @@ class Daemons:
 
     def undo(self) -> tuple[str, ...]:
         """Start those that do not run, and wait for their answer; let those that stand go on."""
-        self.done = False
+        killed, self.done = self.done and self.change.how == "kill", False
         if self.change.how == "freeze":
             for _, pid in self._living():
                 if process_state(pid)[0] == "T":
                     os.kill(pid, signal.SIGCONT)
             return ()
+        if killed:  # one that is only dying would be taken for one that runs
+            for fd in self.fds.values():
+                select.select([fd], [], [], _DIES_WITHIN_S)
         said = self._started() if self._missing() else ()
         self._hold(self._living())
         return said
