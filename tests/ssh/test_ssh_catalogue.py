@@ -1,0 +1,128 @@
+"""Every class of fault on machines over real SSH: in force there, acted, healed, without a trace.
+
+Two hosts and a router between them, each a machine of its own. What a machine over SSH cannot do is
+refused with the reason (docs/faults.md); the last test holds the list to the catalogue.
+"""
+
+import asyncio
+import random
+import shlex
+
+import pytest
+
+from chaos import catalogue
+from chaos.drivers.ssh.places import refusal
+from chaos.registry import FAULTS, build, load
+from chaos.units import Duration
+from chaos.worded import fields_from
+from tests.ssh.test_ssh_driver import on, put
+
+pytestmark = [pytest.mark.ssh, pytest.mark.slow]
+
+load()
+STORM = Duration.parse("1500 ms")
+#: What to break, and whether pings from h1 to h2 must meet it (else it acts by itself).
+LINES = {
+    "link_down link=h1--r1": False,
+    "link_down link=h1--r1 mode=admin end=h1": False,
+    "link_down link=h1--r1 mode=silent end=h1": True,
+    "link_flap link=h1--r1 frequency=4Hz count=3": False,
+    "packet_loss link=h1--r1 share=50% end=h1": True,
+    "packet_fault link=h1--r1 end=h1 when=first=3": True,
+    "packet_fault link=h1--r1 end=h1 when='every=5 offset=2'": True,
+    "packet_fault link=h1--r1 end=h1 when='random=20% seed=3'": True,
+    "packet_fault link=h1--r1 end=h1 select=family=4 then=ce": True,
+    "packet_fault link=h1--r1 end=h1 select=family=4 then=dscp=af31": True,
+    "packet_fault link=h1--r1 end=h1 select=family=4 then=corrupt": True,
+    "node_down node=h1": False,
+    "nic_kill node=h1": False,
+    "mtu_mismatch link=h1--r1 end=h1 mtu=1000": True,
+    "link_slow link=h1--r1 rate=200kbit/s end=h1 burst=16KiB": True,
+    "tiny_buffers link=h1--r1 rate=100kbit/s end=h1": True,
+    "dirty_optic link=h1--r1 ber=1e-4 end=h1": True,
+    "cpu_load node=h1": False,
+    "nic_load node=h1 to=h2 rate=10Mbit/s": False,
+    "acl_drop node=r1 source=198.19.1.2 destination=198.19.2.2 protocol=udp": False,
+    "bfd_down link=h1--r1 end=h1": False,
+    "route_blackhole node=r1 prefix=198.19.2.0/24": False,
+    "forwarding_off node=r1": False,
+}
+#: Faults that need what these machines have not: FRR, several legs, ranks, rails, planes.
+ELSEWHERE = {
+    "bgp_down": "test_frr_over_ssh.py",
+    "bgp_reset": "needs a session of FRR",
+    "daemon_freeze": "refused over SSH",
+    "daemon_kill": "refused over SSH",
+    "daemon_restart": "refused over SSH",
+    "forwarding_loop": "needs two routers",
+    "hash_polarised": "test_ssh_control.py",
+    "member_lost": "needs equal legs",
+    "node_stop": "refused over SSH",
+    "plane_down": "needs planes",
+    "prefix_churn": "needs a session of FRR",
+    "rail_down": "test_ssh_rails.py",
+    "rank_kill": "test_remote_probes.py",
+    "rank_stop": "test_remote_probes.py",
+    "rendezvous_loss": "a drop at the ports of a node, as acl_drop",
+    "route_detour": "needs a next hop that a route or a router has told",
+    "route_withdraw": "needs a session of FRR",
+    "straggler": "a rank, as rank_stop",
+    "wires_swapped": "refused over SSH",
+    "wrong_value": "a rank, as rank_stop",
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def three(shared_machines):
+    """h1 -- r1 -- h2."""
+    shared_machines.add("h1", "h2", "r1")
+    return shared_machines.star(["h1", "h2"])
+
+
+def made(line):
+    name, *words = shlex.split(line)
+    return build(FAULTS, "fault", name, fields_from(FAULTS[name], words))
+
+
+@pytest.mark.parametrize(("line", "met"), LINES.items(), ids=LINES)
+def test_it_acts_on_machines_and_leaves_no_trace(three, home, line, met):
+    fault = made(line)
+
+    async def work(driver):
+        changes = fault.changes(driver.fabric)
+        assert [refusal(one, driver.fabric) for one in changes if refusal(one, driver.fabric)] == []
+
+        async def between(hands):
+            sized = (
+                ("-s", "1200")
+                if fault.name in ("mtu_mismatch", "link_slow", "tiny_buffers")
+                else ()
+            )
+            argv = ("ping", "-q", "-i", "0.01", "-c", "110", "-W", "1", *sized, "198.19.2.2")
+            await asyncio.to_thread(three["h1"].run, *argv, check=False)
+
+        spans = fault.schedule(STORM, random.Random(1))
+        return await put(driver, home, changes, spans, between)
+
+    proof = on(three, home, work)
+
+    assert proof.in_force, proof.changes
+    assert all(one.taken_back for one in proof.changes)
+    if met:
+        assert sum(one.hit or 0 for one in proof.changes) > 0, proof.changes
+
+
+def test_no_fault_of_the_catalogue_is_forgotten():
+    ours = {name for name, cls in FAULTS.items() if cls.__module__.startswith("faults.")}
+    tried = {line.split()[0] for line in LINES}
+
+    assert tried | ELSEWHERE.keys() == ours
+    for name, why in ELSEWHERE.items():
+        reasons = [catalogue.reach(one)["ssh"] for one in catalogue.examples(FAULTS[name])]
+        assert all(reasons) == (why == "refused over SSH"), name
