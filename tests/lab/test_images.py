@@ -49,7 +49,9 @@ def unrouted(lab, switches, prefixes):
     """What FRR still lacks: sessions, BFD, and two ways at every leaf to every host elsewhere."""
     found = []
     for name in switches:
-        peers = lab.tell(name, "show bgp ipv4 unicast summary")["peers"]
+        peers = lab.tell(name, "show bgp ipv4 unicast summary").get("peers", {})
+        if not peers:  # bgpd answers before it has read of its neighbours
+            found.append(f"{name}: no peer")
         wanted = 2 if name.startswith("leaf") else 4
         up = [one for one in peers.values() if one["state"] == "Established"]
         bfd = [one for one in lab.tell(name, "show bfd peers") if one["status"] == "up"]
