@@ -119,6 +119,20 @@ class Receiver:
         self.offset, self.clock_error = clock_offset()
         self.base = now_ns()
 
+    def serve(self) -> None:
+        """Receive until told to stop; what waits then is still taken."""
+        while not self.lines.stopped:
+            fds = [self.sock.fileno(), self.lines.read_fd]
+            ready, _, _ = select.select(fds, [], [], 0.1)
+            self.drain()
+            if self.lines.read_fd in ready:
+                self.lines.take()
+            if now_ns() - self.base >= FLUSH_NS:
+                self.flush()
+        self.drain()
+        self.flush()
+        self.lines.emit("end", received=self.total)
+
 
 def main() -> None:
     """Receive until told to stop; what waits then is still taken."""
@@ -130,16 +144,7 @@ def main() -> None:
     lines.emit(
         "ready", realtime=realtime, buffer=sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     )
-    while not lines.stopped:
-        ready, _, _ = select.select([sock.fileno(), lines.read_fd], [], [], 0.1)
-        receiver.drain()
-        if lines.read_fd in ready:
-            lines.take()
-        if now_ns() - receiver.base >= FLUSH_NS:
-            receiver.flush()
-    receiver.drain()
-    receiver.flush()
-    lines.emit("end", received=receiver.total)
+    receiver.serve()
 
 
 if __name__ == "__main__":

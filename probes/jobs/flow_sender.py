@@ -56,6 +56,32 @@ class Batch:
         return Batch(self.first + len(self.at))
 
 
+class Pace:
+    """When each slot is due; slots that could not be sent in time are skipped.
+
+    Attributes:
+        slot: The next one.
+        skipped: How many were left out so far.
+    """
+
+    def __init__(self, start: int, interval: int) -> None:
+        self.start, self.interval, self.slot, self.skipped = start, interval, 0, 0
+
+    def wait(self, batch: Batch) -> int:
+        """Return when the next slot is due, or at once when it was; the time. Skips are noted."""
+        due = self.start + self.slot * self.interval
+        wait = due - now_ns()
+        if wait > 0:
+            time.sleep(wait / 1e9)
+        at = now_ns()
+        if at - due > LATE_NS:
+            missed = (at - due) // self.interval
+            batch.at.extend([-1] * missed)
+            self.skipped += missed
+            self.slot += missed
+        return at
+
+
 def main() -> None:
     """Send until told to stop."""
     lines = Lines()
@@ -68,19 +94,11 @@ def main() -> None:
     realtime = be_punctual()
     start = now_ns() + 1_000_000
     lines.emit("ready", interval_ns=interval, ports=ports, start=start, realtime=realtime)
-    batch, slot = Batch(0), 0
-    sent = skipped = refused = 0
+    batch, pace = Batch(0), Pace(start, interval)
+    sent = refused = 0
     while not lines.stopped:
-        due = start + slot * interval
-        wait = due - now_ns()
-        if wait > 0:
-            time.sleep(wait / 1e9)
-        at = now_ns()
-        if at - due > LATE_NS:
-            missed = (at - due) // interval
-            batch.at.extend([-1] * missed)
-            skipped += missed
-            slot += missed
+        at = pace.wait(batch)
+        slot = pace.slot
         try:
             sockets[slot % ports].sendto(pack(token, slot, at) + padding, target)
             sent += 1
@@ -88,12 +106,12 @@ def main() -> None:
             batch.refused.append((slot, errno.errorcode.get(error.errno or 0, str(error))))
             refused += 1
         batch.at.append(at - batch.base)
-        slot += 1
+        pace.slot += 1
         if at - batch.base >= FLUSH_NS:
             batch = batch.flush(lines)
             lines.poll()
     batch.flush(lines)
-    lines.emit("end", sent=sent, skipped=skipped, refused=refused, slots=slot)
+    lines.emit("end", sent=sent, skipped=pace.skipped, refused=refused, slots=pace.slot)
 
 
 if __name__ == "__main__":

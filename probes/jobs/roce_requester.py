@@ -11,14 +11,13 @@ import errno
 import select
 import socket
 import struct
-import time
 import zlib
 from typing import Any
 
 from chaos.roce import BTH, CNP, NAKS, PORT, Syndrome, opcode
 from chaos.timeline import now_ns
 from probes.jobs.clock import clock_offset
-from probes.jobs.flow_sender import FLUSH_NS, LATE_NS, Batch
+from probes.jobs.flow_sender import FLUSH_NS, Batch, Pace
 from probes.jobs.lines import Lines, be_punctual
 from probes.jobs.roce_wire import Met, met, open_giver, open_sink, open_taker, sealed
 
@@ -94,19 +93,11 @@ def main() -> None:
     realtime = be_punctual()
     start = now_ns() + 1_000_000
     lines.emit("ready", interval_ns=interval, start=start, realtime=realtime)
-    batch, slot = Batch(0), 0
-    sent = skipped = refused = 0
+    batch, pace = Batch(0), Pace(start, interval)
+    sent = refused = 0
     while not lines.stopped:
-        due = start + slot * interval
-        wait = due - now_ns()
-        if wait > 0:
-            time.sleep(wait / 1e9)
-        at = now_ns()
-        if at - due > LATE_NS:
-            missed = (at - due) // interval
-            batch.at.extend([-1] * missed)
-            skipped += missed
-            slot += missed
+        at = pace.wait(batch)
+        slot = pace.slot
         place = slot % len(kinds)
         last = place == len(kinds) - 1
         bth = BTH(kinds[place], qp, slot & 0xFFFFFF, ack_request=last).write()
@@ -118,7 +109,7 @@ def main() -> None:
             batch.refused.append((slot, errno.errorcode.get(error.errno or 0, str(error))))
             refused += 1
         batch.at.append(at - batch.base)
-        slot += 1
+        pace.slot += 1
         if at - batch.base >= FLUSH_NS:
             batch = batch.flush(lines)
             answers.flush()
@@ -126,7 +117,7 @@ def main() -> None:
     batch.flush(lines)
     select.select([answers.sock], [], [], 0.05)
     answers.flush()
-    lines.emit("end", sent=sent, skipped=skipped, refused=refused, slots=slot)
+    lines.emit("end", sent=sent, skipped=pace.skipped, refused=refused, slots=pace.slot)
     sink.close()
 
 

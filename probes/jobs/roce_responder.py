@@ -10,14 +10,13 @@ CNP, at most one in 50 microseconds (as notification points do). Arrivals are to
 from __future__ import annotations
 
 import contextlib
-import select
 import struct
 import zlib
 from typing import Any
 
 from chaos.roce import PORT, Syndrome, cnp
 from chaos.timeline import now_ns
-from probes.jobs.flow_receiver import FLUSH_NS, Receiver
+from probes.jobs.flow_receiver import Receiver
 from probes.jobs.lines import Lines, be_punctual
 from probes.jobs.roce_requester import DATA
 from probes.jobs.roce_wire import (
@@ -130,16 +129,7 @@ def main() -> None:
     realtime = be_punctual()
     receiver = Responder(lines, config)
     lines.emit("ready", realtime=realtime, buffer=BUFFER_BYTES)
-    while not lines.stopped:
-        ready, _, _ = select.select([receiver.sock.fileno(), lines.read_fd], [], [], 0.1)
-        receiver.drain()
-        if lines.read_fd in ready:
-            lines.take()
-        if now_ns() - receiver.base >= FLUSH_NS:
-            receiver.flush()
-    receiver.drain()
-    receiver.flush()
-    lines.emit("end", received=receiver.total)
+    receiver.serve()
     sink.close()
 
 
