@@ -13,11 +13,8 @@ then also arms a dead-man (`chaos.deadman`) before the deed, which heals when *i
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
-import resource
 import select
 import shlex
 import signal
@@ -33,14 +30,13 @@ from chaos.deadman import Deadman, disarm
 from chaos.errors import ApplyError, BlockedError, FabricError, RailbreakError
 from chaos.journal import Journal, State
 from chaos.native import Native, build, process_state
+from chaos.realtime import settle_down
 from chaos.timeline import now_ns
 
 SPIN_NS = 200_000  # the last stretch before an action is spun, not slept
-_MOST_AT_ONCE_US = 1_000_000  # of real-time running without a sleep
 QUIET_NS = 2_000_000  # this close before an action nothing else is begun
 GONE_WITHIN_NS = 2_000_000_000  # how long a taken-back change may take to be gone
 RENEW_NS = 400_000_000  # a lease is renewed at most so often
-_MCL_CURRENT = 1
 
 
 @dataclass(slots=True)
@@ -221,7 +217,7 @@ class Injector:
             raise
         self.held = held
         self.life_ns = command["max_life_ns"]
-        _settle_down()
+        settle_down(50)
         told = [{"saved": dict(one.native.saved), "cure": one.cure} for one in held]
         fifo = os.sched_getscheduler(0) & 0xFF == os.SCHED_FIFO
         remote = {"changes": told, "owner": self._me} if self.deadman is not None else {}
@@ -473,28 +469,6 @@ def wait_until(at_ns: int) -> None:
         time.sleep(left / 1e9)  # clock_nanosleep(TIMER_ABSTIME) since Python 3.11
     while now_ns() < at_ns:
         pass
-
-
-def _step_down(number: int, frame: object) -> None:
-    """A real-time process that never sleeps takes the machine with it: be an ordinary one."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def _settle_down() -> None:
-    """Real-time priority, memory that stays, no collector; what is refused is done without."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(50))
-        signal.signal(signal.SIGXCPU, _step_down)
-        resource.setrlimit(resource.RLIMIT_RTTIME, (_MOST_AT_ONCE_US, resource.RLIM_INFINITY))
-    except (OSError, ValueError):
-        pass
-    libc = ctypes.CDLL(None)
-    libc.mlockall(_MCL_CURRENT)
-    libc.prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK: 1 ns, where there is no real-time priority
 
 
 def main() -> None:

@@ -16,11 +16,8 @@ input does, so it does not outlive the injector that started it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -38,13 +35,12 @@ from chaos.packets.how import Corrupt, Delay, Forge, Rate, Reorder
 from chaos.packets.line import Delayed, Line, Overtaken, Slowed, Straight
 from chaos.packets.rewrite import Rewrite, answered, notified, silently
 from chaos.packets.schedule import Psn
+from chaos.realtime import settle_down
 from chaos.tap import HEAD, NEEDS_CHECKSUM, Out, Tap
 from chaos.timeline import now_ns
 
 _AT_ONCE = 64  # packets read before what is due is sent
 _LAST_NS = 2_000_000  # how long after the table's end a packet may still come out of the tap
-_MOST_AT_ONCE_US = 1_000_000  # of real-time running without a sleep
-_MCL_CURRENT = 1
 _GONE_WITHIN_S = 5.0
 _PLAIN = bytes(HEAD)
 
@@ -222,28 +218,6 @@ def say(answer: dict[str, Any]) -> None:
         os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def settle_down() -> None:
-    """Real-time priority below the injector's, no collector; what is refused is done without."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(40))
-        signal.signal(signal.SIGXCPU, _step_down)
-        resource.setrlimit(resource.RLIMIT_RTTIME, (_MOST_AT_ONCE_US, resource.RLIM_INFINITY))
-    except (OSError, ValueError):
-        pass
-    libc = ctypes.CDLL(None)
-    libc.mlockall(_MCL_CURRENT)
-    libc.prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK: 1 ns, where there is no real-time priority
-
-
-def _step_down(number: int, frame: object) -> None:
-    """A real-time process that never sleeps takes the machine with it: be an ordinary one."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
 def run(order: str, stay: bool) -> int:
     """Be the worker; with `stay` in force at once, until a signal."""
     try:
@@ -259,7 +233,7 @@ def run(order: str, stay: bool) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, leave)
-    settle_down()
+    settle_down(40)
     say({"ok": True})
     worker.run(-1 if stay else 0)
     return 0
