@@ -34,7 +34,7 @@ ANSWER_S = 30.0
 #: Keys in `~/.ssh` that are offered where none is named, as ssh does.
 USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 #: Variable of the environment with the password of switches; `…_LEAF1` has that of `leaf1` alone.
-PASSWORD = "RAILBREAK_SWITCH_PASSWORD"  # noqa: S105
+PASSWORD = "RAILBREAK_SWITCH_PASSWORD"  # noqa: S105 - the name of a variable
 
 
 class RejectedError(FabricError):
