@@ -13,7 +13,7 @@ MOST_NODES, WIDTH, TIER, MARGIN = 64, 640, 84, 34
 
 
 def sketch(fabric: Data, trial: Data) -> Markup | None:
-    """The fabric with one trial's path and broken element; None where it would be a tangle."""
+    """The fabric with one trial's path and broken elements; None where it would be a tangle."""
     nodes, links = fabric["nodes"], fabric["links"]
     if not links or len(nodes) > MOST_NODES:
         return None
@@ -21,20 +21,20 @@ def sketch(fabric: Data, trial: Data) -> Markup | None:
     height = max(y for _, y in at.values()) + MARGIN
     used = hops(trial["exposure"]["path"])
     element = trial["element"]
+    hit = {one for one in element.split(", ") if one}  # several where the storm held several faults
     drawn = []
-    for link in sorted(links, key=lambda one: (one == element, frozenset(ends(one)) in used)):
+    for link in sorted(links, key=lambda one: (one in hit, frozenset(ends(one)) in used)):
         (ax, ay), (bx, by) = (at[node] for node in ends(link))
         kind = "wire used" if frozenset(ends(link)) in used else "wire"
-        broken = link == element or element in ends(link)
-        if broken:
+        if link in hit or hit & {*ends(link)}:
             kind += " broken"
         drawn.append(tag("line", x1=ax, y1=ay, x2=bx, y2=by, class_=kind))
-        if link == element:
+        if link in hit:
             drawn.append(_cross((ax + bx) / 2, (ay + by) / 2))
     return tag(
         "svg",
         *drawn,
-        *(_node(name, role, at[name], name == element, len(nodes)) for name, role in nodes.items()),
+        *(_node(name, role, at[name], name in hit, len(nodes)) for name, role in nodes.items()),
         viewBox=f"0 0 {WIDTH} {height:g}",
         class_="sketch",
         role="img",

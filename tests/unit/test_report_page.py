@@ -12,7 +12,7 @@ from chaos import record as records
 from chaos.report import page
 from chaos.report.axis import Clock, in_force
 from chaos.report.markup import Markup, tag, text
-from chaos.report.sketch import places
+from chaos.report.sketch import places, sketch
 from chaos.report.spread import counted, false_alarms
 from chaos.report.timeline import MOST_POINTS, thinned
 
@@ -301,6 +301,27 @@ def test_hosts_stand_below_leaves_below_spines():
     at = places(nodes, [("s", "l"), ("h1", "l"), ("h2", "l")])
 
     assert at["s"][1] < at["l"][1] < at["h1"][1] == at["h2"][1]
+
+
+@pytest.mark.parametrize(
+    ("element", "links", "nodes"),
+    [
+        ("", 0, 0),
+        ("leaf1:e1--spine1:e1", 1, 0),
+        ("leaf1:e1--spine1:e1, leaf2:e1--spine1:e2", 2, 0),
+        ("spine1", 2, 1),
+    ],
+)
+def test_each_broken_element_is_marked_in_the_sketch(element, links, nodes):
+    fabric = {
+        "name": "f",
+        "nodes": {"leaf1": "leaf", "leaf2": "leaf", "spine1": "spine"},
+        "links": ["leaf1:e1--spine1:e1", "leaf2:e1--spine1:e2"],
+    }
+    drawn = str(sketch(fabric, {"element": element, "exposure": {"path": []}}))
+
+    assert len(re.findall(r'<line[^>]*class="wire broken"', drawn)) == links
+    assert len(re.findall(r'class="node \w+ broken"', drawn)) == nodes
 
 
 def test_markup_escapes_what_is_no_markup():
