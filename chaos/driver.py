@@ -238,6 +238,14 @@ class Driver(Protocol):
         """Why a change cannot be made through this driver, and what instead; empty when it can."""
         ...
 
+    @classmethod
+    def engines(cls) -> Mapping[str, str] | None:
+        """Engines of packet rules by name → why one is not there, with its cure; empty: it is.
+
+        None where that is asked of each machine when a rule is armed there.
+        """
+        ...
+
     def addresses(self) -> Mapping[str, str]:
         """The address that carries traffic, per host, without prefix length."""
         ...

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, Protocol, Self
 
 import chaos
 from chaos import recover
-from chaos.change import Change, Hits, Place, Where, identity, to_json
+from chaos.change import Change, Hits, Place, Where, from_json, identity, to_json
 from chaos.errors import (
     ApplyError,
     BlockedError,
@@ -251,8 +251,13 @@ class Hands:
         except BaseException:
             await hands.close()
             raise
-        hands.fifo = bool(ready["fifo"])
+        hands.settle(ready)
         return hands
+
+    def settle(self, ready: Mapping[str, Any]) -> None:
+        """Take over what was found where the changes act, such as the engine of a rule."""
+        self.fifo = bool(ready["fifo"])
+        self.changes = tuple(from_json(one["change"]) for one in ready["changes"])
 
     @property
     def pid(self) -> int:

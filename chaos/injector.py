@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.change import Argv, Change, Hits, Where, from_json
+from chaos.change import Argv, Change, Hits, Where, from_json, to_json
 from chaos.deadman import Deadman, disarm
 from chaos.errors import ApplyError, BlockedError, FabricError, RailbreakError
 from chaos.journal import Journal, State
@@ -218,10 +218,12 @@ class Injector:
         self.held = held
         self.life_ns = command["max_life_ns"]
         settle_down(50)
-        told = [{"saved": dict(one.native.saved), "cure": one.cure} for one in held]
+        told = [
+            {"saved": dict(one.native.saved), "cure": one.cure, "change": to_json(one.change)}
+            for one in held
+        ]
         fifo = os.sched_getscheduler(0) & 0xFF == os.SCHED_FIFO
-        remote = {"changes": told, "owner": self._me} if self.deadman is not None else {}
-        self._say(ev="ready", fifo=fifo, **remote)
+        self._say(ev="ready", fifo=fifo, changes=told, owner=self._me)
 
     def _arm_deadman(self, command: dict[str, Any], held: list[Held]) -> None:
         """Before the deed: a script with every undo, last change first."""
@@ -428,6 +430,7 @@ class Injector:
 def _ready(id: str, change: dict[str, Any], where: dict[str, Any]) -> Held:
     made, at = from_json(change), Where.from_json(where)
     native = build(made, at)
+    made = getattr(native, "change", made)  # by the engine that was found here
     return Held(id, made, at, native, cure(made, at, dict(native.saved)))
 
 

@@ -33,13 +33,13 @@ from chaos.change import (
 from chaos.errors import FabricError
 from chaos.natives.command import Commanded
 from chaos.natives.daemon import Daemons
-from chaos.natives.detour import ruled
 from chaos.natives.link import Downed
 from chaos.natives.load import Busy
 from chaos.natives.port import Sized
 from chaos.natives.process import Signalled, process_state
 from chaos.natives.route import Routed
 from chaos.natives.router import Cleared, Withdrawn
+from chaos.natives.ruled import ruled
 from chaos.natives.setting import Set
 from chaos.natives.shaping import Shaped
 from chaos.natives.tables import Dropped

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from chaos.aim import aim
 from chaos.change import Change, NodePower, PacketDrop, PacketRule, Where
+from chaos.errors import CapabilityError
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Fabric
+from chaos.packets.engines import There, choose
 from chaos.strike import Strike, as_text
 from chaos.strikes import Slot, Storm, slots, storms
 
@@ -26,8 +28,8 @@ __all__ = [
     "writes",
 ]
 
-#: Changes that are made together, on a fabric → lines of a plan.
-Written = Callable[[Sequence[Change], Fabric], list[str]]
+#: Changes that are made together, on a fabric, with what is there → lines of a plan.
+Written = Callable[[Sequence[Change], Fabric, There | None], list[str]]
 _WRITTEN: dict[str, Written] = {}
 
 
@@ -46,12 +48,13 @@ def lines(
     fabric: Fabric,
     driver: str = "netns",
     planned: Sequence[tuple[Slot, Storm]] | None = None,
+    there: There | None = None,
 ) -> tuple[str, ...]:
     """The dry run: every phase and every command, nothing touched.
 
     Where a fault aims at what is in use, one element that fits stands for it: the real one is
     known only once traffic runs. What falls is as `planned` has it, else as the seed does. Changes
-    are written out as the driver makes them (`writes`).
+    are written out as the driver makes them (`writes`), by the engines that are `there`.
 
     Raises:
         SpecError: the experiment does not fit the fabric.
@@ -79,7 +82,7 @@ def lines(
         for slot, storm in planned:
             told += _storm(slot, storm)
     for slot, strike in distinct(planned):
-        told += _fault(experiment, fabric, slot, strike, driver)
+        told += _fault(experiment, fabric, slot, strike, driver, there)
     told += [
         f"  heal     every change taken back, last first; at the latest after "
         f"{experiment.max_life}, whatever dies",
@@ -99,20 +102,30 @@ class Reach(Protocol):
 
 
 def matrix(
-    experiment: Experiment, fabric: Fabric, driver: type[Reach]
+    experiment: Experiment, fabric: Fabric, driver: type[Reach], there: There | None = None
 ) -> tuple[tuple[str, str, str], ...]:
     """Fault, change, and why a driver cannot make it (empty when it can), per change.
 
-    A process that a job will announce counts as one that can be reached.
+    A process that a job will announce counts as one that can be reached. Whether an engine for a
+    rule is there is asked of `there`, where that is known.
     """
     path = [_any_path(fabric, experiment)]
     found = []
     for _, strike in distinct(storms(experiment, fabric)):
         for change in aim(strike.fault, fabric, path).fault.changes(fabric):
             process = bool(change.place.process) and not change.place.node
-            reason = "" if process else driver.refusal(change, fabric)
+            reason = "" if process else driver.refusal(change, fabric) or _unable(change, there)
             found.append((as_text(strike.fault), change.describe(), reason))
     return tuple(found)
+
+
+def _unable(change: Change, there: There | None) -> str:
+    if isinstance(change, PacketRule) and there is not None:
+        try:
+            choose(change.rule.then, there, change.engine)
+        except CapabilityError as error:
+            return str(error)
+    return ""
 
 
 def _probes(experiment: Experiment, fabric: Fabric) -> list[str]:
@@ -180,7 +193,12 @@ def _storm(slot: Slot, storm: Storm) -> list[str]:
 
 
 def _fault(
-    experiment: Experiment, fabric: Fabric, slot: Slot, strike: Strike, driver: str
+    experiment: Experiment,
+    fabric: Fabric,
+    slot: Slot,
+    strike: Strike,
+    driver: str,
+    there: There | None,
 ) -> list[str]:
     fault = strike.fault
     told = [f"  fault    {as_text(fault)}"]
@@ -193,20 +211,29 @@ def _fault(
     more = f" and {len(spans) - 4} more" if len(spans) > 4 else ""
     first = "" if experiment.phases.storm.fixed else f" in trial {slot.number}"
     told.append(f"           in force {shown}{more}{first}")
-    return told + _WRITTEN.get(driver, _plainly)(changes, fabric)
+    return told + _WRITTEN.get(driver, _plainly)(changes, fabric, there)
 
 
-def _plainly(changes: Sequence[Change], fabric: Fabric) -> list[str]:
-    return [line for change in changes for line in commands(change)]
+def _plainly(changes: Sequence[Change], fabric: Fabric, there: There | None) -> list[str]:
+    return [line for change in changes for line in commands(change, there=there)]
 
 
-def commands(change: Change, ifname: str = "") -> list[str]:
+def commands(change: Change, ifname: str = "", there: There | None = None) -> list[str]:
     """A change as the commands that do and undo it, with the place they run in.
 
     Args:
         change: The change.
         ifname: The kernel's name of the interface, where that is not the port's.
+        there: Which engines of packet rules are there; None where that is not known.
     """
+    head = f"           {change.describe()}"
+    engine = None
+    if isinstance(change, PacketRule):
+        try:
+            engine = choose(change.rule.then, there, change.engine)
+        except CapabilityError as error:
+            return [head, f"             not made: {error}"]
+        change = change.settled(there)
     place = change.place
     if place.process:
         where = Where(pid=1)
@@ -216,12 +243,11 @@ def commands(change: Change, ifname: str = "") -> list[str]:
         inside = f"wire facing {place.node}" if place.side == "wire" else place.node
         inside = "this machine" if isinstance(change, NodePower) else inside
     steps = change.steps(where)
-    told = [f"           {change.describe()}"]
-    rule = change if isinstance(change, PacketRule) else None
-    if rule is not None:
-        told.append(f"             engine {rule.rule.engine}")
-        if rule.rule.engine.name == "worker":
-            text = rule.ruleset(where.ifname, where.across)
+    told = [head]
+    if engine is not None and isinstance(change, PacketRule):
+        told.append(f"             engine {engine}")
+        if engine.name == "worker":
+            text = change.ruleset(where.ifname, where.across)
             told.append(f"             its table: nft {' '.join(text.split())}")
     for word, argvs in (("do", steps.do), ("undo", steps.undo)):
         for argv in argvs:

@@ -121,7 +121,7 @@ async def _run(
         fabric=describe_fabric(driver),
         seed=experiment.seed,
         plan=(
-            *plan.lines(experiment, driver.fabric, driver.name, planned),
+            *plan.lines(experiment, driver.fabric, driver.name, planned, driver.engines()),
             *budget.lines(experiment, driver.fabric, driver.fidelity),
         ),
         comparability=comparability.block(driver.fidelity, command),
@@ -166,13 +166,13 @@ async def _run(
     return made
 
 
-def be_able(experiment: Experiment, fabric: Fabric, driver: type[plan.Reach]) -> None:
+def be_able(experiment: Experiment, fabric: Fabric, driver: type[Driver]) -> None:
     """Return when a driver can make every change of an experiment; nothing is touched.
 
     Raises:
         CapabilityError: it cannot; says which, why, and what to use instead.
     """
-    for fault, _, reason in plan.matrix(experiment, fabric, driver):
+    for fault, _, reason in plan.matrix(experiment, fabric, driver, driver.engines()):
         if reason:
             raise CapabilityError(f"{fault}: {reason}")
 

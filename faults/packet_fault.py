@@ -8,6 +8,7 @@ from chaos.change import Change, PacketRule, Place, aimed, table_name
 from chaos.fabric import Fabric
 from chaos.packets import Rule, Schedule, Selector
 from chaos.packets.action import DROP, Action
+from chaos.packets.engines import AUTO, named
 from chaos.packets.schedule import ALWAYS
 from chaos.packets.selector import EVERYTHING
 from chaos.registry import fault
@@ -44,6 +45,8 @@ class PacketFault:
             `fecn`, `becn`, `corrupt` (a checksum that does not fit; `corrupt=silent`: one that
             does), `duplicate`, `delay` and `jitter`, `reorder` and `within`, `rate` and `queue`,
             `forge` (an answer that nobody gave, or `cnp` and `qp`).
+        engine: What does it: `auto`, the first that can and is there; or `nftables`, `netem`,
+            `htb`, `nfqueue`, `worker`.
 
     Try:
         packet_fault link=leaf1--spine1 end=leaf1 select="opcode=nak" when="first=3"
@@ -71,16 +74,18 @@ class PacketFault:
     select: Selector = EVERYTHING
     when: Schedule = ALWAYS
     then: Action = DROP
+    engine: str = AUTO
 
     def __post_init__(self) -> None:
+        named(self.engine, self.then)
         rule = Rule(self.select, self.when, self.then)
-        rule.nft("t", "i", across="a", tap="t")  # refuses what cannot be compiled
+        rule.nft("t", "i", across="a")  # refuses what cannot be compiled
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One rule per direction; what is drawn is drawn anew for each."""
         _, ends = aimed(fabric, self.link, self.end)
         rule = Rule(self.select, self.when, self.then)
         return tuple(
-            PacketRule(place, table_name("packet_fault", place, str(rule)), rule.towards(at))
+            PacketRule(place, table_name("packet_fault", place, str(rule)), rule.towards(at), self.engine)
             for at, place in enumerate(Place.at(port, "wire") for port in ends)
         )

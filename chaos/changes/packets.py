@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from chaos.changes.place import NOTHING_SAVED, Place, Steps, Where
+from chaos.changes.queue import LANE, QUEUES, Queue
 from chaos.errors import SpecError
 from chaos.packets import Rule
 from chaos.packets.chance import FINE_MILLIONTHS
+from chaos.packets.engines import AUTO, There, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class PacketRule:
         place: The interface at whose ingress the rule acts; see `PacketDrop`.
         table: Name of the nftables table; ours alone, and unique per change in force.
         rule: Which packets, when, then what. Its counters: `seen` = `hit` + `passed`.
+        engine: What does the action; `auto` until it is known what is there.
     """
 
     kind: ClassVar[str] = "packet_rule"
@@ -107,13 +110,23 @@ class PacketRule:
     place: Place
     table: str
     rule: Rule
+    engine: str = AUTO
 
     def __post_init__(self) -> None:
         _our_table(self.table)
 
     def describe(self) -> str:
         """One line for plans and journals."""
-        return f"{self.place}: {self.rule} at ingress"
+        by = "" if self.engine == AUTO else f", by {self.engine}"
+        return f"{self.place}: {self.rule} at ingress{by}"
+
+    def settled(self, there: There | None) -> PacketRule:
+        """The same by a named engine: that which is asked for, or the first that can.
+
+        Raises:
+            CapabilityError: none that can is there; says per engine why, and the cure.
+        """
+        return replace(self, engine=choose(self.rule.then, there, self.engine).name)
 
     @property
     def tap(self) -> str:
@@ -122,13 +135,21 @@ class PacketRule:
 
     def ruleset(self, ifname: str, across: str = "") -> str:
         """nftables text."""
-        return self.rule.nft(self.table, ifname, across=across, tap=self.tap)
+        engine = self.settled(None).engine
+        tap = self.tap if engine == "worker" else ""
+        lane = LANE if engine in QUEUES else ""
+        return self.rule.nft(self.table, ifname, across=across, tap=tap, lane=lane)
 
     def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
-        """The same through the `nft` command, or by a worker that is started and ended."""
+        """The same through `nft`, with a queue through `tc`, or by a worker started and ended."""
         made = _table_steps(self.table, self.ruleset(where.ifname, where.across))
-        if self.rule.engine.name == "nftables":
+        engine = self.settled(None).engine
+        if engine == "nftables":
             return made
+        if engine in QUEUES:
+            queue = Queue.of(self.rule)
+            undo = (*made.undo, queue.undo(where.across))
+            return replace(made, do=(*queue.do(where.across), *made.do), undo=undo)
         program = (sys.executable, "-m", "chaos.packet_worker")
         do = (*program, "start", self.order(where.ifname, where.across))
         return replace(made, do=(do,), undo=((*program, "stop", self.table),))

@@ -54,9 +54,10 @@ def plan(
         making, fabric = drivers.named(known.name), known.fabric
     else:
         making, fabric = drivers.named(driver_name), drivers.fabric(chosen.fabric, driver_name)
-    told = planning.lines(chosen, fabric, making.name)
+    there = making.engines()
+    told = planning.lines(chosen, fabric, making.name, there=there)
     told += budget.lines(chosen, fabric, making.fidelity)
-    reach = planning.matrix(chosen, fabric, making)
+    reach = planning.matrix(chosen, fabric, making, there)
     blast = budget.as_json(chosen, fabric, making.fidelity)
     if json:
         print_json(

@@ -22,6 +22,7 @@ from chaos.drivers.ready import Plugged
 from chaos.errors import CapabilityError
 from chaos.fabric import Crossing, Fabric, Link, Node, Port, Stream
 from chaos.hands import Hands
+from chaos.natives.able import Here
 from chaos.netns import inode, inside
 from chaos.path import Counters, Tracer
 from chaos.registry import Program
@@ -65,6 +66,11 @@ class LocalReach(ABC):
     def refusal(cls, change: Change, fabric: Fabric) -> str:
         """Why this driver cannot make a change, and what to use instead; empty when it can."""
         return ""
+
+    @classmethod
+    def engines(cls) -> Mapping[str, str] | None:
+        """Engines of packet rules by name → why one is not on this machine; each is tried."""
+        return Here()
 
     def bars(self, program: Program) -> str:
         """Every program runs where namespaces are on this machine."""

@@ -17,9 +17,8 @@ import chaos
 from chaos.change import Hits, PacketRule, Where
 from chaos.errors import ApplyError, BlockedError, CapabilityError, FabricError
 from chaos.natives.process import process_state
-from chaos.natives.tables import Dropped, unbalanced
+from chaos.natives.tables import unbalanced
 from chaos.nft import Tables
-from chaos.packets.engines import away
 
 _STARTS_WITHIN_S, _ANSWERS_WITHIN_S, _ENDS_WITHIN_S = 20.0, 5.0, 5.0
 _KINDS = {one.__name__: one for one in (ApplyError, BlockedError, CapabilityError, FabricError)}
@@ -166,18 +165,6 @@ class Detoured:
                 select.select([fd], (), (), _ENDS_WITHIN_S)
         finally:
             os.close(fd)
-
-
-def ruled(change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Dropped | Detoured:
-    """`PacketRule` by the engine that does it.
-
-    Raises:
-        CapabilityError: what arrives here goes nowhere that a packet could be put back to.
-    """
-    if saved is None and not where.across and (why := away(change.rule.then)):
-        raise CapabilityError(f"{change.place}: {why}")
-    kind = Detoured if change.rule.engine.name == "worker" else Dropped
-    return kind.open(change, where, saved)
 
 
 def _started(order: str) -> subprocess.Popen[bytes]:

@@ -1,16 +1,30 @@
-"""Which engine does an action: the first that can do all of it."""
+"""Which engine does an action: the first that can do all of it and is there. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from chaos.errors import CapabilityError, SpecError, near
 from chaos.packets.action import Action
+from chaos.packets.how import Delay, Rate
+from chaos.units import Bitrate, Duration
 
-Name = Literal["nftables", "worker"]
-
+Name = Literal["nftables", "netem", "htb", "nfqueue", "worker"]
 #: In the order in which they are asked.
-ENGINES: tuple[Name, ...] = ("nftables", "worker")
+ENGINES: tuple[Name, ...] = get_args(Name)
+#: The word for the first that can.
+AUTO = "auto"
+#: Engines by name → why one is not here, with its cure; empty where it is. One that is not named is
+#: not there either. `SEED` tells whether the draws of netem can be repeated.
+There = Mapping[str, str]
+SEED = "netem seed"
+
+#: netem keeps a jitter in 32 bits of nanoseconds.
+MOST_JITTER, MOST_MEAN = Duration.parse("2 s"), Duration.parse("700 ms")
+#: Above it a process per packet would be what is slow, and not the rate.
+MOST_CARRIED = Bitrate(200_000_000)
 _BY_ITSELF = {
     "drop": "it drops in the kernel, by itself",
     "duplicate": "it sends a copy on in the kernel, by itself",
@@ -30,9 +44,10 @@ class Engine:
     """What does an action.
 
     Attributes:
-        name: `nftables`: the table itself. `worker`: the table leads the chosen packets to a
-            process, which holds or rewrites them and puts them back.
-        why: A sentence without its full stop.
+        name: `nftables`: the table itself. `netem`, `htb`: the table marks the chosen packets, and
+            a queue of ours in the kernel holds them. `nfqueue`, `worker`: the table leads them to a
+            process, which holds or rewrites them.
+        why: A sentence without its full stop: what the engines before it lack.
     """
 
     name: Name
@@ -42,21 +57,164 @@ class Engine:
         return f"{self.name}: {self.why}"
 
 
-def engine_of(then: Action) -> Engine:
-    """The first engine that can do all of it.
+def _nftables(then: Action) -> str:
+    if then.how is None:
+        return ""
+    return "nftables makes no packets of its own" if then.answers else _NOT_BY_NFTABLES[then.deed]
+
+
+def _netem(then: Action) -> str:
+    if not isinstance(then.how, Delay):
+        return "netem does delay alone"
+    most = MOST_MEAN if then.how.shape == "exponential" else MOST_JITTER
+    if then.how.jitter > most:
+        return f"netem draws a jitter of {most} at most"
+    return ""
+
+
+def _htb(then: Action) -> str:
+    return "" if isinstance(then.how, Rate) else "htb does rate alone"
+
+
+def _nfqueue(then: Action) -> str:
+    return "nfqueue does nothing yet"
+
+
+def _worker(then: Action) -> str:
+    if then.how is None:
+        return "nftables does it without a process"
+    if isinstance(then.how, Rate) and then.how.of > MOST_CARRIED:
+        return f"a process per packet carries {MOST_CARRIED} at most"
+    return ""
+
+
+_UNABLE: Mapping[Name, Callable[[Action], str]] = {
+    "nftables": _nftables,
+    "netem": _netem,
+    "htb": _htb,
+    "nfqueue": _nfqueue,
+    "worker": _worker,
+}
+
+
+def unable(name: Name, then: Action) -> str:
+    """What an engine lacks for an action, wherever it is; empty when it can do all of it.
 
     Examples:
-        >>> str(engine_of(Action("ce")))
-        'nftables: it overwrites the header in the kernel, by itself'
-        >>> str(engine_of(Action.parse("delay=10ms")))
-        'worker: nftables cannot hold a packet back'
+        >>> unable("htb", Action.parse("rate=10Mbit/s"))
+        ''
+        >>> unable("htb", Action.parse("delay=1ms"))
+        'htb does rate alone'
     """
-    if then.how is None:
-        why = _BY_ITSELF.get(then.deed, "it overwrites the header in the kernel, by itself")
-        return Engine("nftables", why)
-    if then.answers:
-        return Engine("worker", "nftables makes no packets of its own")
-    return Engine("worker", _NOT_BY_NFTABLES[then.deed])
+    return _UNABLE[name](then)
+
+
+def named(asked: str, then: Action) -> str:
+    """The name of an engine as a fault asks for it.
+
+    Raises:
+        SpecError: there is none of that name, or it cannot do the action; says which can.
+    """
+    if asked != AUTO and asked not in ENGINES:
+        raise SpecError(f"no engine {asked!r}; {near(asked, (AUTO, *ENGINES))}", field="engine")
+    if asked != AUTO and (why := unable(_name(asked), then)):
+        can = ", ".join(one for one in ENGINES if not unable(one, then))
+        raise SpecError(
+            f"engine {asked} cannot do {then}: {why}; leave engine out, or give one that can: "
+            f"{can}",
+            field="engine",
+        )
+    return asked
+
+
+def choose(then: Action, there: There | None = None, asked: str = AUTO) -> Engine:
+    """The first engine that can do all of it and is there, and why it is that one.
+
+    Args:
+        then: What is to be done.
+        there: What is there; None where that is not known: then the first that can.
+        asked: An engine's name, or `auto`.
+
+    Raises:
+        SpecError: the engine asked for does not exist, or cannot do the action.
+        CapabilityError: no engine that can do it is there; says per engine why, and the cure.
+
+    Examples:
+        >>> str(choose(Action("ce")))
+        'nftables: it overwrites the header in the kernel, by itself'
+        >>> here = {"nftables": "", "netem": "no sch_netem; load it", "worker": ""}
+        >>> str(choose(Action.parse("delay=10ms"), here))
+        'worker: nftables cannot hold a packet back; netem is not here: no sch_netem'
+        >>> choose(Action.parse("delay=10ms"), here, "netem")
+        Traceback (most recent call last):
+        chaos.errors.CapabilityError: delay=10ms by engine netem: no sch_netem; load it; or leave \
+engine out, then worker does it
+    """
+    if named(asked, then) != AUTO:
+        return _asked(then, there, _name(asked))
+    passed: list[str] = []
+    for name in ENGINES:
+        if why := unable(name, then):
+            if _NEAR[name](then):
+                passed.append(why)
+            continue
+        if there is not None and (why := _not_there(name, there)):
+            passed.append(f"{name} is not here: {why.partition(';')[0]}")
+            continue
+        if name == "nftables":
+            why = _BY_ITSELF.get(then.deed, "it overwrites the header in the kernel, by itself")
+            return Engine(name, why)
+        return Engine(name, "; ".join((*passed, *_notes(name, then, there))))
+    assert there is not None
+    raise CapabilityError(f"no engine here can do {then}: {'; '.join(_refused(then, there))}")
+
+
+#: Which engines are worth a word where they are passed over: those that hold what is to be held.
+_NEAR: Mapping[Name, Callable[[Action], bool]] = {
+    "nftables": lambda then: True,
+    "netem": lambda then: isinstance(then.how, Delay),
+    "htb": lambda then: False,
+    "nfqueue": lambda then: False,
+    "worker": lambda then: True,
+}
+
+
+def _asked(then: Action, there: There | None, name: Name) -> Engine:
+    if there is not None and (why := _not_there(name, there)):
+        others = (one for one in ENGINES if not unable(one, then) and not _not_there(one, there))
+        instead = next((f"; or leave engine out, then {one} does it" for one in others), "")
+        raise CapabilityError(f"{then} by engine {name}: {why}{instead}")
+    return Engine(name, "; ".join(("it was asked for", *_notes(name, then, there))))
+
+
+def _notes(name: Name, then: Action, there: There | None) -> Iterator[str]:
+    """What is to be known of an engine that does it."""
+    if there is None:
+        later = ENGINES[ENGINES.index(name) + 1 :]
+        others = [one for one in later if not unable(one, then)]
+        if others:
+            yield f"where it has none, {' or '.join(others)} does it"
+        return
+    drawn = name == "netem" and isinstance(then.how, Delay) and then.how.jitter.ns
+    if drawn and (why := there.get(SEED, "")):
+        yield f"its draws differ from run to run: {why}"
+
+
+def _not_there(name: Name, there: There) -> str:
+    return there.get(name, f"nobody looked for {name} here")
+
+
+def _refused(then: Action, there: There) -> Iterator[str]:
+    for name in ENGINES:
+        if why := unable(name, then):
+            if _NEAR[name](then):
+                yield why
+        else:
+            yield f"{name}: {_not_there(name, there)}"
+
+
+def _name(asked: str) -> Name:
+    return next(one for one in ENGINES if one == asked)
 
 
 def away(then: Action) -> str:

@@ -15,8 +15,8 @@ from chaos.units import Bitrate, Duration
 Shape = Literal["uniform", "normal", "exponential"]
 _SEEDS = (0, (1 << 63) - 1)
 _MOST_HELD = Duration.parse("10 s")
-#: Below it a packet takes minutes; above it a worker would be what is slow, and not the rate.
-LEAST_RATE, MOST_RATE = Bitrate(1_000), Bitrate(200_000_000)
+#: Below it a packet takes minutes; above it a port is hardly ever.
+LEAST_RATE, MOST_RATE = Bitrate(1_000), Bitrate(1_000_000_000_000)
 #: An RNR NAK without a named wait asks for 10.24 ms, as adapters do by default.
 _RNR_MS = Duration.parse("10.24 ms")
 _NO_TIME, _WITHIN, _QUEUE = Duration(0), Duration.parse("100 ms"), Duration.parse("50 ms")
@@ -146,7 +146,7 @@ class Rate(How):
     """Packets leave one after the other, no faster than a rate.
 
     Attributes:
-        of: 1 kbit/s to 200 Mbit/s; from the Ethernet header on, without its checksum.
+        of: 1 kbit/s to 1000 Gbit/s; from the Ethernet header on, without its checksum.
         queue: A packet that would wait longer than this vanishes, as at a full port.
     """
 
@@ -156,11 +156,7 @@ class Rate(How):
 
     def __post_init__(self) -> None:
         if not LEAST_RATE <= self.of <= MOST_RATE:
-            raise SpecError(
-                f"{LEAST_RATE} to {MOST_RATE} expected, got {self.of}: a worker carries packets "
-                "one by one; above that a queue of the kernel (tc tbf) is what does it",
-                field=".rate",
-            )
+            raise SpecError(f"{LEAST_RATE} to {MOST_RATE} expected, got {self.of}", field=".rate")
         if not 0 < self.queue.ns <= _MOST_HELD.ns:
             raise SpecError(f"a time up to {_MOST_HELD} expected, got {self.queue}", field=".queue")
 

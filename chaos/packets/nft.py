@@ -34,15 +34,17 @@ _IS_ROCE = f"meta l4proto udp {_NO_LATER_FRAGMENT} udp dport 4791"
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """How a worker gets its packets.
+    """How another engine gets its packets.
 
     Attributes:
         act: Statement for a packet that the schedule chose.
         rest: Statement for the other packets that the selector means; empty: the kernel keeps them.
+        owned: The table is gone with the process that made it.
     """
 
     act: str
     rest: str = ""
+    owned: bool = True
 
 
 def table(
@@ -61,8 +63,8 @@ def table(
         ifname: Interface at whose ingress it acts.
         select: Which packets.
         when: Which of them.
-        then: What is done, where no worker does it.
-        detour: How packets get to a worker.
+        then: What is done, where no other engine does it.
+        detour: How packets get to one that does.
         across: Interface out of which they go on; only `duplicate` needs it.
     """
     found = [f"    {one} goto choose".replace("  goto", " goto") for one in lines(select, then)]
@@ -70,7 +72,7 @@ def table(
     return "\n".join(
         (
             f"table netdev {name} {{",
-            *(("  flags owner;",) if detour else ()),
+            *(("  flags owner;",) if detour and detour.owned else ()),
             *(f"  counter {one} {{ }}" for one in ("seen", "hit", "passed")),
             "  chain act {",
             "    counter name hit",

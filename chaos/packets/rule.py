@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from chaos.packets import nft
 from chaos.packets.action import DROP, Action
-from chaos.packets.engines import Engine, engine_of
 from chaos.packets.nft import Detour
 from chaos.packets.numbers import Numbers
 from chaos.packets.schedule import ALWAYS, Psn, Schedule
@@ -66,11 +65,6 @@ class Rule:
             return replace(one, opcode=one.opcode or ("ack",), syndrome=syndrome)
         return one
 
-    @property
-    def engine(self) -> Engine:
-        """The first engine that can do all of it, and why it is that one."""
-        return engine_of(self.then)
-
     def seen(self, frames: Sequence[bytes]) -> tuple[int, ...]:
         """Which of some frames the selector means: what the counter `seen` counts."""
         one, then = self.meant, self.then
@@ -93,7 +87,9 @@ class Rule:
         when, then = self.when.towards(direction), self.then.towards(direction)
         return replace(self, when=when, then=then)
 
-    def nft(self, table: str, ifname: str, *, across: str = "", tap: str = "") -> str:
+    def nft(
+        self, table: str, ifname: str, *, across: str = "", tap: str = "", lane: str = ""
+    ) -> str:
         """nftables text for the ingress of one interface.
 
         Args:
@@ -101,8 +97,11 @@ class Rule:
             ifname: The interface.
             across: The interface out of which packets go on, where the action needs it.
             tap: The interface that leads to a worker, where one does the action.
+            lane: The class of a queue that does the action, such as `7262:1`.
         """
-        detour = self._detour(tap) if self.engine.name == "worker" else None
+        detour = self._detour(tap) if tap else None
+        if lane:
+            detour = Detour(f"meta priority set {lane}", owned=False)
         return nft.table(table, ifname, self.meant, self.when, self.then, detour, across)
 
     def _detour(self, tap: str) -> Detour:

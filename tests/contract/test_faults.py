@@ -328,7 +328,7 @@ def by_commands(two_hosts, changes, wheres):
     for change in changes:
         where = wheres[change.place]
         kept = native.build(change, where)
-        steps.append((where, change.steps(where, kept.saved)))
+        steps.append((where, getattr(kept, "change", change).steps(where, kept.saved)))
         kept.close()
     for where, step in steps:
         for argv in step.do:

@@ -4,8 +4,8 @@ sentence that names file, line and field, what was found, and what would be righ
 
 import pytest
 
-from chaos import budget, drivers
-from chaos.errors import RailbreakError
+from chaos import budget, drivers, plan
+from chaos.errors import CapabilityError, RailbreakError
 from chaos.experiment import loads
 from chaos.run import be_able
 
@@ -53,8 +53,34 @@ MISUSES = {
     "a schedule misspelt": (packets("when: {frist: 3}"), "did you mean first"),
     "two schedules at once": (packets("when: {first: 3, every: 2}"), "cannot both be"),
     "a burst without an end": (packets("when: {enter: 1 %}"), "bursts need leave"),
+    "a window beyond the storm": (
+        packets("when: {first: 3, until: 10 s}"),
+        r"packet_fault.when.until: .* at most expected, as long as the fault lasts, got 10 s",
+    ),
+    "a window that ends before it begins": (
+        packets("when: {from: 300 ms, until: 200 ms}"),
+        r"packet_fault.when.until: a time after from \(300 ms\) expected, got 200 ms",
+    ),
+    "turns that do not fit": (
+        packets("when: {on: 100 ms, off: 900 ms, count: 50}"),
+        "packet_fault.when.count: 50 turns of 1 s do not fit into",
+    ),
+    "turns too fast for packets": (
+        packets("when: {frequency: 60 Hz}"),
+        "packet_fault.when.frequency: at most 50 turns per second",
+    ),
     "an action misspelt": (packets("then: dorp"), "did you mean drop"),
     "a code point too big": (packets("then: {dscp: 99}"), "dscp must be 0 to 63, got 99"),
+    "an engine misspelt": (packets("then: drop, engine: nftabels"), "did you mean nftables"),
+    "an engine that is none": (packets("then: drop, engine: tbf"), "no engine 'tbf'; did you mean"),
+    "an engine that cannot do it": (
+        packets("then: {delay: 1 ms}, engine: htb"),
+        "engine htb cannot do delay=1ms: htb does rate alone; .* one that can: netem, ",
+    ),
+    "a rate beyond the worker's": (
+        packets("then: {rate: 1 Gbit/s}, engine: worker"),
+        "engine worker cannot do rate=1Gbit/s: a process per packet carries 200 Mbit/s at most",
+    ),
     "a node misspelt in a link": (
         {"fault": "{link_down: {link: leaf1--spien1}}"},
         "no link 'leaf1--spien1' .*did you mean leaf1--spine1",
@@ -147,6 +173,38 @@ def planned(changed):
     experiment.check(fabric)
     be_able(experiment, fabric, drivers.named("netns"))
     budget.be_within(experiment, fabric, "namespace")
+
+
+class Bare(drivers.named("netns")):  # type: ignore[misc]
+    """A driver on a machine without queues and taps."""
+
+    @classmethod
+    def engines(cls):
+        gone = "this kernel has no sch_netem; use one that has"
+        return {"nftables": "", "netem": gone, "worker": "no taps; modprobe tun"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "then: {delay: 1 ms}, engine: netem",
+            "delay=1ms .*by engine netem: this kernel has no sch_netem; use one that has",
+        ),
+        (
+            "then: {delay: 1 ms}",
+            "no engine here can do delay=1ms.*; netem: this kernel .*; worker: no taps; modprobe",
+        ),
+    ],
+)
+def test_an_engine_that_is_missing_is_refused_with_its_cure(words, said):
+    text = "".join(f"{k}: {v}\n" for k, v in {"promise": "p", **USUAL, **packets(words)}.items())
+    experiment = loads(text, "mine.yaml")
+    with pytest.raises(CapabilityError, match=said) as refused:
+        be_able(experiment, drivers.fabric(experiment.fabric), Bare)
+    assert "\n" not in str(refused.value)
+    able = {**Bare.engines(), "netem": ""}
+    assert plan.matrix(experiment, drivers.fabric(experiment.fabric), Bare, able)[0][2] == ""
 
 
 def test_the_usual_experiment_is_accepted():

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from chaos import fields
 from chaos.change import PacketDrop, PacketRule, Place, from_json, to_json
 from chaos.drivers.ssh.places import moved, refusal
-from chaos.errors import SpecError
+from chaos.errors import CapabilityError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.packets import (
     Action,
@@ -27,7 +27,7 @@ from chaos.packets import (
     Selector,
     select,
 )
-from chaos.packets.engines import away
+from chaos.packets.engines import away, choose
 from chaos.packets.nft import lines
 from chaos.packets.schedule import KINDS, MOST
 from chaos.plan import commands
@@ -227,8 +227,7 @@ def test_a_schedule_that_cannot_be_is_refused(words, field, sentence):
         ("reorder", ".reorder", r"reorder needs a value, such as reorder=3"),
         ({"reorder": 0}, ".reorder", r"1 to 10000 expected, got 0"),
         ({"reorder": 3, "within": "0"}, ".within", r"a time up to 10 s expected"),
-        ({"rate": "1 bit/s"}, ".rate", r"1 kbit/s to 200 Mbit/s expected, got 1 bit/s"),
-        ({"rate": "1 Gbit/s"}, ".rate", r"packets one by one; .* a queue of the kernel \(tc tbf\)"),
+        ({"rate": "1 bit/s"}, ".rate", r"1 kbit/s to 1000 Gbit/s expected, got 1 bit/s"),
         ({"rate": "fast"}, ".rate", r"a bit rate"),
         ({"corrupt": "loud"}, ".corrupt", r"corrupt alone, or corrupt=silent, expected"),
         ({"forge": "remote_error"}, ".forge", r"no answer 'remote_error'; did you mean"),
@@ -259,12 +258,71 @@ def test_a_pattern_without_a_burst_is_refused_before_anything_is_done():
 
 
 def test_the_first_engine_that_can_do_it_does_it_and_says_why():
-    made = {text: Rule(then=Action.parse(text)).engine for text in THENS}
-    worker = {text for text, engine in made.items() if engine.name == "worker"}
-    assert worker == {text for text in THENS if "=" in text and "dscp" not in text}
+    here = {"nftables": "", "htb": "", "netem": "no sch_netem; load it", "worker": ""}
+    made = {text: choose(Action.parse(text), here) for text in THENS}
+    others = {text for text, engine in made.items() if engine.name != "nftables"}
+    assert others == {text for text in THENS if "=" in text and "dscp" not in text}
     assert str(made["drop"]) == "nftables: it drops in the kernel, by itself"
-    assert str(made["delay=10ms"]) == "worker: nftables cannot hold a packet back"
+    assert str(made["delay=10ms"]) == (
+        "worker: nftables cannot hold a packet back; netem is not here: no sch_netem"
+    )
     assert all(engine.why for engine in made.values())
+    rates = {text: engine.name for text, engine in made.items() if "rate" in text}
+    assert rates
+    assert set(rates.values()) == {"htb"}
+
+
+def test_another_machine_does_the_same_by_another_engine():
+    able = {"nftables": "", "netem": "", "htb": "", "worker": ""}
+    delay, rate = Action.parse("delay=10ms jitter=1ms"), Action.parse("rate=1Mbit/s")
+    assert choose(delay, able).name == "netem"
+    assert choose(rate, able | {"htb": "no sch_htb; load it"}).name == "worker"
+    unseeded = choose(delay, able | {"netem seed": "no seed before Linux 6.6"})
+    assert unseeded.why.endswith("its draws differ from run to run: no seed before Linux 6.6")
+    assert "draws" not in choose(Action.parse("delay=10ms"), able | {"netem seed": "none"}).why
+    assert choose(delay, able, "worker").why == "it was asked for"
+
+
+def test_where_no_engine_is_there_each_says_why_and_the_cure():
+    bare = {"nftables": "", "netem": "no sch_netem; load it", "worker": "no taps; modprobe tun"}
+    with pytest.raises(CapabilityError) as refused:
+        choose(Action.parse("delay=1ms"), bare)
+    assert str(refused.value) == (
+        "no engine here can do delay=1ms: nftables cannot hold a packet back; netem: no sch_netem; "
+        "load it; worker: no taps; modprobe tun"
+    )
+    fast = Action.parse("rate=1Gbit/s")
+    with pytest.raises(CapabilityError, match=r"nobody looked for htb here; .* carries 200 Mbit/s"):
+        choose(fast, {"nftables": "", "worker": ""})
+
+
+def test_an_engine_asked_for_that_is_not_there_is_refused_with_who_would():
+    bare = {"nftables": "", "netem": "no sch_netem; load it", "worker": ""}
+    with pytest.raises(CapabilityError) as refused:
+        choose(Action.parse("delay=1ms"), bare, "netem")
+    assert str(refused.value) == (
+        "delay=1ms by engine netem: no sch_netem; load it; or leave engine out, then worker does it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "then", "sentence"),
+    [
+        ("tbf", "rate=1Mbit/s", "no engine 'tbf'; did you mean htb"),
+        ("netem", "drop", "engine netem cannot do drop: netem does delay alone; .*: nftables"),
+        ("worker", "ce", "cannot do ce: nftables does it without a process"),
+        ("htb", "delay=1ms", "htb does rate alone; .* one that can: netem, worker"),
+        ("worker", "rate=1Gbit/s", "carries 200 Mbit/s at most; .* one that can: htb"),
+        ("netem", "delay=5s jitter=3s", "netem draws a jitter of 2 s at most"),
+        ("nftables", "reorder=3", "nftables cannot hold a packet back"),
+    ],
+)
+def test_an_engine_that_cannot_do_it_is_refused_on_paper(asked, then, sentence):
+    load()
+    words = {"link": "h1--h2", "then": then, "engine": asked}
+    with pytest.raises(SpecError, match=sentence) as refused:
+        build(FAULTS, "fault", "packet_fault", words)
+    assert "engine" in refused.value.field
 
 
 def test_what_needs_both_inner_ends_of_a_cable_is_refused_elsewhere_with_what_to_use():
@@ -283,13 +341,18 @@ def test_what_needs_both_inner_ends_of_a_cable_is_refused_elsewhere_with_what_to
 
 def test_the_dry_run_says_which_engine_and_why():
     change = PacketRule(WIRE, "railbreak_t", Rule.parse({"then": "delay=1ms"}))
-    told = "\n".join(commands(change))
-    assert "engine worker: nftables cannot hold a packet back" in told
+    here = {"nftables": "", "netem": "no sch_netem; load it", "worker": ""}
+    told = "\n".join(commands(change, there=here))
+    assert "engine worker: nftables cannot hold a packet back; netem is not here" in told
     assert "flags owner" in told
     assert "-m chaos.packet_worker start" in told
     drop = "\n".join(commands(PacketRule(WIRE, "railbreak_t", Rule())))
     assert "engine nftables: it drops in the kernel, by itself" in drop
     assert "-m" not in drop
+    none = commands(change, there={"nftables": ""})
+    assert "not made: no engine here can do delay=1ms" in none[-1]
+    unknown = "\n".join(commands(change))
+    assert "where it has none, worker does it" in unknown
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,11 @@ class SshDriver:
         """Why a change cannot be made on machines, and what instead; empty when it can."""
         return refusal(change, fabric, cls.name)
 
+    @classmethod
+    def engines(cls) -> Mapping[str, str] | None:
+        """Not known before a rule is armed: each machine tries its own then."""
+        return None
+
     # ------------------------------------------------------------------ acting
 
     @property

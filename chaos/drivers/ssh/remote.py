@@ -159,7 +159,7 @@ class RemoteHands(Hands):
             )
         except (BlockedError, FabricError) as error:
             raise type(error)(f"{self.machine.name}: {error}") from None
-        self.fifo = bool(ready["fifo"])
+        self.settle(ready)
         self._channel.pid = ready["owner"][0]
         self._tasks.append(asyncio.create_task(self._beat()))
         self._book = await asyncio.to_thread(self._write_down, wheres, ready, folder)

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chaos.change import Change, Hits
+from chaos.change import Change, Hits, PacketRule
 from chaos.driver import Holder
 from chaos.errors import FabricError, RailbreakError
 from chaos.hands import Action, Proof
@@ -108,7 +108,7 @@ class Together:
         begun = [one for one in proofs if any(a.kind == "do" for a in one.actions)] or proofs
         return Proof(
             changes=tuple(
-                replace(made[at], change=asked)
+                replace(made[at], change=_by(asked, made[at].change))
                 for asked, at in zip(self.changes, self._index, strict=True)
             ),
             actions=self.actions,
@@ -132,6 +132,13 @@ class Together:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+
+def _by(asked: Change, made: Change) -> Change:
+    """What was asked for, by the engine that did it."""
+    if isinstance(asked, PacketRule) and isinstance(made, PacketRule):
+        return replace(asked, engine=made.engine)
+    return asked
 
 
 def together(errors: Sequence[BaseException]) -> BaseException:

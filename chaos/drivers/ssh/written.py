@@ -14,13 +14,14 @@ from chaos.change import Change
 from chaos.drivers.ssh.places import called_there, interface_of, moved, platform_of, ssh_of
 from chaos.errors import CapabilityError
 from chaos.fabric import Fabric, Port
+from chaos.packets.engines import There
 from chaos.plan import commands, writes
 
 _IN = " " * 11
 
 
 @writes("ssh")
-def written(changes: Sequence[Change], fabric: Fabric) -> list[str]:
+def written(changes: Sequence[Change], fabric: Fabric, there: There | None = None) -> list[str]:
     """The lines of a plan for changes that are made together."""
     told: list[str] = []
     done = []
@@ -35,7 +36,7 @@ def written(changes: Sequence[Change], fabric: Fabric) -> list[str]:
         told += [f"{_IN}{one.describe()}" for one in asked]
         if asked != [real]:
             told.append(f"{_IN}  made as {real.describe()}")
-        told += _lines(real, fabric)
+        told += _lines(real, fabric, there)
     return told
 
 
@@ -47,12 +48,12 @@ def _ends(change: Change, fabric: Fabric) -> int:
     return len(fabric.link_at(Port(place.node, place.port)).ports)
 
 
-def _lines(change: Change, fabric: Fabric) -> list[str]:
+def _lines(change: Change, fabric: Fabric, there: There | None) -> list[str]:
     """The commands of one change, without its head line."""
     place = change.place
     named = "" if place.process and not place.node else platform_of(fabric, place.node)
     if not named:
-        return commands(change, _ifname(change, fabric))[1:]
+        return commands(change, _ifname(change, fabric), there)[1:]
     table = nos.platform(named)
     try:
         made = table.render(nos.in_its_words(change, called_there(change, fabric)), ())

@@ -1,0 +1,31 @@
+"""`PacketRule`: by the engine that is asked for, or the first that can and is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chaos.change import PacketRule, Where
+from chaos.errors import CapabilityError
+from chaos.natives.able import Here
+from chaos.natives.detour import Detoured
+from chaos.natives.tables import Dropped
+from chaos.packets.engines import AUTO, away
+
+
+def ruled(change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Dropped | Detoured:
+    """Made ready by its engine; the change in it names that engine.
+
+    Raises:
+        CapabilityError: what arrives here goes nowhere that a packet could be put back to; or no
+            engine that can do it is here.
+    """
+    then = change.rule.then
+    if saved is None and not where.across and (why := away(then)):
+        raise CapabilityError(f"{change.place}: {why}")
+    if then.how is None and change.engine == AUTO:
+        change = change.settled(None)  # nftables says by itself what it lacks
+    else:
+        change = change.settled(Here() if saved is None else None)
+    kind = Detoured if change.engine == "worker" else Dropped
+    return kind.open(change, where, saved)
