@@ -1,11 +1,13 @@
 """Holds or rewrites the packets of one rule: `python -m chaos.packet_worker run ORDER`.
 
-It runs in the hidden namespace of the cable. Its nftables table leads the chosen packets into a tap
-of its own; it puts them out of the cable's other inner end. All other packets stay in the kernel.
+It runs in the namespace where the packets arrive. Within a cable its nftables table leads the
+chosen packets into a tap of its own, and it puts them out of the cable's other inner end; where
+only the interface is reached that receives, they wait in the kernel's queue until it lets them go
+on (`chaos.packet_ways`). All other packets stay in the kernel.
 
 The table belongs to this process (`flags owner`): when it ends, however it ends, the kernel removes
-the table, and with it the detour; then the tap. Packets then go straight through. It ends when its
-input does, so it does not outlive the injector that started it.
+the table, and with it the detour. Packets then go straight through. It ends when its input does, so
+it does not outlive the injector that started it.
 
     do ──▶ {"ok": true}        undo ──▶ {"ok": true, "seen": …, "hit": …, "passed": …}
     tell ──▶ what it took, sent, dropped
@@ -29,23 +31,21 @@ from typing import Any
 
 from chaos.errors import CapabilityError, RailbreakError
 from chaos.netns import inode
-from chaos.nft import Compiler, Tables
+from chaos.packet_ways import Taken, way_of
 from chaos.packets import Rule, View
 from chaos.packets.how import Corrupt, Delay, Forge, Rate, Reorder
 from chaos.packets.line import Delayed, Line, Overtaken, Slowed, Straight
 from chaos.packets.rewrite import Rewrite, answered, notified, silently
 from chaos.packets.schedule import Psn
 from chaos.realtime import settle_down
-from chaos.tap import HEAD, NEEDS_CHECKSUM, Out, Tap
 from chaos.timeline import now_ns
 
 _AT_ONCE = 64  # packets read before what is due is sent
-_LAST_NS = 2_000_000  # how long after the table's end a packet may still come out of the tap
+_LAST_NS = 2_000_000  # how long after the table's end a packet may still come
 _GONE_WITHIN_S = 5.0
-_PLAIN = bytes(HEAD)
 
 
-def line_of(rule: Rule) -> Line[bytes]:
+def line_of(rule: Rule) -> Line[Taken]:
     """What holds the packets of a rule.
 
     Raises:
@@ -94,18 +94,7 @@ class Worker:
     def __init__(self, order: dict[str, Any]) -> None:
         self.table: str = order["table"]
         self.rule = Rule.parse(order["rule"])
-        self._tap = Tap(order["tap"])
-        self._ahead = Out(order["across"])
-        self._back = Out(order["ifname"])
-        self._tables = Tables.open()
-        # Opened last: of a killed process the kernel closes the last file first, and each of the
-        # others takes it a grace period (20 ms and more), in which packets would be lost.
-        self._compiler = Compiler()
-        if not self._compiler.warm:
-            raise CapabilityError("a worker's table needs libnftables.so.1; install libnftables1")
-        self._text = self.rule.nft(
-            self.table, order["ifname"], across=order["across"], tap=order["tap"]
-        )
+        self._way = way_of(order, self.rule)
         self._psns = isinstance(self.rule.when, Psn)
         self._told = {"taken": 0, "sent": 0, "unsent": 0, "dropped": 0, "unfit": 0}
         self._begin()
@@ -123,20 +112,20 @@ class Worker:
         """Obey orders until the input ends or a signal comes; then put everything back."""
         wake, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(tell)
-        inputs = [self._tap.fd, wake, *([fd] if fd >= 0 else [])]
+        inputs = [self._way.fd, wake, *([fd] if fd >= 0 else [])]
         try:
             while not self.leaving:
                 due = self._line.next_ns()
                 wait = None if due is None else max(0.0, (due - now_ns()) / 1e9)
                 ready = select.select(inputs, (), (), wait)[0]
-                if self._tap.fd in ready:
+                if self._way.fd in ready:
                     self._take()
                 self._send_due()
                 if fd in ready:
                     self._listen(fd)
         finally:
             self.undo()
-            self._tap.close()
+            self._way.close()
 
     def _listen(self, fd: int) -> None:
         got = os.read(fd, 4096)
@@ -152,64 +141,73 @@ class Worker:
     def do(self) -> dict[str, Any]:
         """Lead the packets here."""
         self._begin()
-        self._compiler.run(self._text)
+        self._way.lead()
         return {"ok": True}
 
     def undo(self) -> dict[str, Any]:
         """Let the packets go straight on; what is held here follows at once, in its order."""
-        if self.table not in self._tables.names():
+        if not self._way.there():
             return {"ok": True}
-        chain = f"chain netdev {self.table} ingress"
-        self._compiler.run(f"flush {chain}; delete {chain}")
-        counted = self._tables.counters(self.table)
-        self._compiler.run(f"delete table netdev {self.table}")
+        self._way.let_be()
         until = now_ns() + _LAST_NS
         while self._take() or now_ns() < until:
             pass
         self._release(self._line.rest())
+        counted = self._way.counted()
+        self._way.done()
+        self._take()
         self._told["dropped"] += self._line.dropped
         self._line.dropped = 0
         return {"ok": True, **counted}
 
     def tell(self) -> dict[str, Any]:
         """What became of the packets, over all times in force."""
-        return {"ok": True, "lost": self._tap.lost(), **self._told}
+        refused = self._way.refused()
+        told = self._told | {
+            "sent": self._told["sent"] - refused,
+            "unsent": self._told["unsent"] + refused,
+        }
+        return {"ok": True, "lost": self._way.lost(), **told}
 
     # ------------------------------------------------------------------ packets
 
     def _take(self) -> int:
         """Read what came, up to a number; how many."""
         for count in range(_AT_ONCE):
-            packet = self._tap.read()
+            packet = self._way.read()
             if packet is None:
                 return count
-            if packet[HEAD + 6 : HEAD + 12] != self._tap.mac:  # else the kernel's own, for the tap
-                self._meet(packet)
+            self._meet(packet)
         return _AT_ONCE
 
-    def _meet(self, packet: bytes) -> None:
+    def _meet(self, packet: Taken) -> None:
         now = now_ns()
         self._told["taken"] += 1
         if self._rewrite is not None:
-            made = self._rewrite(packet[HEAD:], bool(packet[0] & NEEDS_CHECKSUM))
+            made = self._rewrite(packet.frame, packet.partial) if packet.whole else None
             if made is None:
                 self._told["unfit"] += 1
-                if self.rule.then.answers:
-                    return
-            elif self.rule.then.answers:
-                packet = _PLAIN + made
-            else:
-                packet = packet[:HEAD] + made
-        psn = View.of(packet[HEAD:]).transport(17, 3) if self._psns else None
-        self._line.meet(packet, len(packet) - HEAD, now, psn)
+            if self.rule.then.answers:
+                self._answer(packet, made)
+                return
+            packet = packet if made is None else packet.rewritten(made)
+        psn = View.of(packet.frame).transport(17, 3) if self._psns else None
+        before = self._line.dropped
+        self._line.meet(packet, packet.size, now, psn)
+        if self._line.dropped > before:
+            self._way.drop(packet)
+
+    def _answer(self, packet: Taken, made: bytes | None) -> None:
+        self._way.give(packet)
+        if made is not None:
+            self._told["sent" if self._way.answer(made) else "unsent"] += 1
 
     def _send_due(self) -> None:
         self._release(self._line.due(now_ns()))
 
-    def _release(self, packets: list[bytes]) -> None:
-        out = self._back if self.rule.then.answers else self._ahead
+    def _release(self, packets: list[Taken]) -> None:
         for packet in packets:
-            self._told["sent" if out.send(packet) else "unsent"] += 1
+            self._told["sent" if self._way.give(packet) else "unsent"] += 1
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from chaos.change import Hits, PacketRule, Where
 from chaos.errors import ApplyError, BlockedError, CapabilityError, FabricError
 from chaos.natives.process import process_state
 from chaos.natives.tables import unbalanced
-from chaos.nft import Tables
+from chaos.nft import NFPROTO_INET, NFPROTO_NETDEV, Tables
 
 _STARTS_WITHIN_S, _ANSWERS_WITHIN_S, _ENDS_WITHIN_S = 20.0, 5.0, 5.0
 _KINDS = {one.__name__: one for one in (ApplyError, BlockedError, CapabilityError, FabricError)}
@@ -40,7 +40,7 @@ class Detoured:
     @classmethod
     def open(cls, change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Detoured:
         """Called inside the namespace; the worker is ready, and no packet comes to it yet."""
-        tables = Tables.open()
+        tables = Tables.open(NFPROTO_NETDEV if where.across else NFPROTO_INET)
         try:
             if saved is not None:
                 return cls(change, tables, None, saved)

@@ -22,6 +22,8 @@ from chaos.packets.selector import ANY, Network, Selector, aeth_at, numbers
 
 #: A detour comes after rules that drop or mark: what is gone need not be carried.
 _AT = {False: -500, True: -400}
+#: Before fragments are put together, and before connections are tracked.
+_BEFORE_IP = -450
 _UDP_BITS = 64
 _NO_LATER_FRAGMENT = "@th,0,24 >= 0"
 _OPCODE, _DEST_QP, _ACK_REQUEST, _PSN = "@th,64,8", "@th,104,24", "@th,128,1", "@th,136,24"
@@ -40,11 +42,13 @@ class Detour:
         act: Statement for a packet that the schedule chose.
         rest: Statement for the other packets that the selector means; empty: the kernel keeps them.
         owned: The table is gone with the process that made it.
+        queued: Packets are taken where IP begins, since there is nothing beyond the interface.
     """
 
     act: str
     rest: str = ""
     owned: bool = True
+    queued: bool = False
 
 
 def table(
@@ -67,11 +71,16 @@ def table(
         detour: How packets get to one that does.
         across: Interface out of which they go on; only `duplicate` needs it.
     """
-    found = [f"    {one} goto choose".replace("  goto", " goto") for one in lines(select, then)]
+    family, hook, here = "netdev", f"ingress device {ifname} priority {_AT[bool(detour)]}", ""
+    if detour and detour.queued:
+        family, hook, here = "inet", f"prerouting priority {_BEFORE_IP}", f'iifname "{ifname}" '
+    found = [
+        f"    {here}{one} goto choose".replace("  goto", " goto") for one in lines(select, then)
+    ]
     acts = (detour.act,) if detour else deeds(then, across)
     return "\n".join(
         (
-            f"table netdev {name} {{",
+            f"table {family} {name} {{",
             *(("  flags owner;",) if detour and detour.owned else ()),
             *(f"  counter {one} {{ }}" for one in ("seen", "hit", "passed")),
             "  chain act {",
@@ -85,8 +94,7 @@ def table(
             *((f"    {detour.rest}",) if detour and detour.rest else ()),
             "  }",
             "  chain ingress {",
-            f"    type filter hook ingress device {ifname} priority {_AT[detour is not None]}; "
-            "policy accept;",
+            f"    type filter hook {hook}; policy accept;",
             *found,
             "  }",
             "}",

@@ -88,7 +88,14 @@ class Rule:
         return replace(self, when=when, then=then)
 
     def nft(
-        self, table: str, ifname: str, *, across: str = "", tap: str = "", lane: str = ""
+        self,
+        table: str,
+        ifname: str,
+        *,
+        across: str = "",
+        tap: str = "",
+        lane: str = "",
+        queue: str | None = None,
     ) -> str:
         """nftables text for the ingress of one interface.
 
@@ -98,10 +105,15 @@ class Rule:
             across: The interface out of which packets go on, where the action needs it.
             tap: The interface that leads to a worker, where one does the action.
             lane: The class of a queue that does the action, such as `7262:1`.
+            queue: The statement that queues to a worker where nothing is beyond the interface, such
+                as `queue num 5 bypass`; empty where that rule is to be appended.
         """
         detour = self._detour(tap) if tap else None
         if lane:
             detour = Detour(f"meta priority set {lane}", owned=False)
+        if queue is not None:
+            rest = queue if self.then.deed == "reorder" else ""
+            detour = Detour(queue, rest, queued=True)
         return nft.table(table, ifname, self.meant, self.when, self.then, detour, across)
 
     def _detour(self, tap: str) -> Detour:
