@@ -232,10 +232,12 @@ class Injector:
             for one in reversed(held)
             for argv in undoing(one.change, one.where, dict(one.native.saved))
         ]
+        # who waits for a driver cannot hear meanwhile, and must not be taken for dead
+        slow = max(getattr(one.native, "slow_s", 0.0) for one in held)
         self.deadman = Deadman.arm(
             Path(command["deadman"]),
             undo,
-            lease_s=command["lease_ns"] / 1e9,
+            lease_s=command["lease_ns"] / 1e9 + slow,
             life_s=command["max_life_ns"] / 1e9,
         )
         self.lease_ns, self._heard = command["lease_ns"], now_ns()

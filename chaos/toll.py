@@ -36,7 +36,7 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
     A kind of change that is not known here may say what it takes by a class variable `takes_out`:
     `link` (the cable at its place), `session` (the cable that it runs over), `node` (all cables of
     its node), `process`, `nothing`; any other kind impairs the cable at its place, or all cables of
-    its node where it names no port.
+    its node where it names no port. Further ports that go with that of its place are in `takes`.
     """
     found = Toll()
     at = {port: link for link in fabric.links for port in link.ports if len(link.ports) == 2}
@@ -50,6 +50,8 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
         every = cables_of.get(place.node, set())
         mine = at.get(Port(place.node, place.port))
         cables = ({mine.id} if mine else set()) if place.port else every
+        ports = (Port(place.node, name) for name in getattr(change, "takes", ()))
+        cables = cables | {at[port].id for port in ports if port in at}
         match _takes_out(change):
             case "link" | "session" if isinstance(change, _Session) and change.neighbor:
                 found.out |= _session(change, fabric, at)

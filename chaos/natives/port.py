@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def _before(link: Netlink, change: PortMtu, where: Where, got: Mapping[int, byte
         _refuse_own_mtu(link, change, lost)
         return mtu, stacked, (), Saved()
     names = (where.ifname, *(name for _, name, _ in stacked))
-    return mtu, stacked, tuple(_settings(names)), _leg_by_leg(link, save(link, where.ifindex), lost)
+    return mtu, stacked, tuple(settings(names)), leg_by_leg(link, save(link, where.ifindex), lost)
 
 
 def _stacked(link: Netlink, index: int, mtu: int) -> Iterator[tuple[int, str, int]]:
@@ -233,11 +233,13 @@ def _refuse_own_mtu(link: Netlink, change: PortMtu, lost: Collection[int]) -> No
             )
 
 
-def _settings(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Settings of IPv6 at interfaces that are not the defaults: path and value."""
+def settings(
+    names: Collection[str], families: Collection[str] = ("ipv6",)
+) -> Iterator[tuple[str, str]]:
+    """Settings at interfaces that are not the defaults: path and value."""
     for name in names:
-        for group in _SETTINGS:
-            folder = Path("/proc/sys/net/ipv6", group)
+        for family, group in product(families, _SETTINGS):
+            folder = Path("/proc/sys/net", family, group)
             for path in sorted((folder / name).glob("*")):
                 if path.name in _NO_SETTINGS:
                     continue
@@ -254,7 +256,7 @@ def _setting(path: Path) -> str | None:
         return None
 
 
-def _leg_by_leg(link: Netlink, keep: Saved, lost: Collection[int]) -> Saved:
+def leg_by_leg(link: Netlink, keep: Saved, lost: Collection[int]) -> Saved:
     """IPv6 multipath routes as one message per lost leg.
 
     The other legs stand; one that is added again is refused, and takes those before it with it.
