@@ -78,8 +78,11 @@ class Queue:
 
     @property
     def burst(self) -> int:
-        """Bytes that may leave the class at once: what it sends in a millisecond, or a packet."""
-        return max(_PACKET, self.rate_bps // 8000)
+        """Bytes of a head start: what it sends in half a millisecond, as late as a timer may be.
+
+        A packet leaves when the class owes nothing, so one that is longer leaves as well.
+        """
+        return max(1, self.rate_bps // 16_000)
 
     def table(self) -> tuple[int, ...]:
         """The draw as netem takes it: that many sigmas, in 8192 parts, each as likely.

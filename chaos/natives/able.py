@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from chaos import netlink as nl
+from chaos.changes.queue import Queue
 from chaos.errors import RailbreakError
+from chaos.natives.netem import added, repeats
+from chaos.netlink import Netlink
 from chaos.netns import CLONE_NEWNET, unshare
 from chaos.nft import Compiler
-from chaos.packets.engines import ENGINES
+from chaos.packets.engines import ENGINES, SEED
 from chaos.tap import Tap
 
 ROOT_CURE = "run it as root: sudo railbreak …"
-_ROOT, _KIND = 0xFFFFFFFF, 1
 _TABLE = (
     "table netdev probe {\n counter hit { }\n chain c {\n"
     " type filter hook ingress device lo priority -500;\n"
@@ -80,15 +80,19 @@ def _nftables() -> None:
         compiler.close()
 
 
-def _qdisc(kind: str) -> None:
-    """A queueing discipline with the kernel's own options at the root of lo."""
-    head = struct.pack("=BBHiIII", 0, 0, 0, socket.if_nametoindex("lo"), 0x72620000, _ROOT, 0)
-    flags = nl.NLM_F_REQUEST | nl.NLM_F_ACK | nl.NLM_F_CREATE | nl.NLM_F_EXCL
-    link = nl.Netlink.open()
+def _queue(queue: Queue) -> None:
+    """The very messages of a rule, at lo."""
+    link, index = Netlink.open(), socket.if_nametoindex("lo")
     try:
-        link.send(nl.message(nl.RTM_NEWQDISC, flags, head + nl.text(_KIND, kind)))
+        for message in added(queue, index):
+            link.send(message)
     finally:
         link.close()
+
+
+def _seed() -> None:
+    if not repeats(socket.if_nametoindex("lo")):
+        raise OSError(0, "this kernel's netem takes no seed")
 
 
 def _worker() -> None:
@@ -107,6 +111,15 @@ _TRIED: dict[str, tuple[Callable[[], object], str]] = {
         _nftables,
         "install nftables; use a kernel with family netdev (CONFIG_NFT_FWD_NETDEV)",
     ),
+    "netem": (
+        lambda: _queue(Queue("prio", delay_ns=1_000_000)),
+        "load sch_netem and sch_prio (modprobe sch_netem), or use a kernel that has them",
+    ),
+    SEED: (_seed, "Linux 6.6 has it"),
+    "htb": (
+        lambda: _queue(Queue("htb", 8_000_000, 10_000)),
+        "load sch_htb (modprobe sch_htb), or use a kernel that has it",
+    ),
     "worker": (_worker, "load tun (modprobe tun), and install libnftables1"),
 }
-assert set(_TRIED) <= {*ENGINES}
+assert set(_TRIED) <= {*ENGINES, SEED}

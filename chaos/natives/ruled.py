@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from chaos.change import PacketRule, Where
+from chaos.changes.queue import QUEUES
 from chaos.errors import CapabilityError
 from chaos.natives.able import Here
 from chaos.natives.detour import Detoured
+from chaos.natives.queued import Queued
 from chaos.natives.tables import Dropped
 from chaos.packets.engines import AUTO, away
 
 
-def ruled(change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Dropped | Detoured:
+def ruled(
+    change: PacketRule, where: Where, saved: Mapping[str, Any] | None
+) -> Dropped | Queued | Detoured:
     """Made ready by its engine; the change in it names that engine.
 
     Raises:
@@ -27,5 +31,7 @@ def ruled(change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> 
         change = change.settled(None)  # nftables says by itself what it lacks
     else:
         change = change.settled(Here() if saved is None else None)
+    if change.engine in QUEUES:
+        return Queued.open(change, where, saved)
     kind = Detoured if change.engine == "worker" else Dropped
     return kind.open(change, where, saved)

@@ -21,8 +21,8 @@ AUTO = "auto"
 There = Mapping[str, str]
 SEED = "netem seed"
 
-#: netem keeps a jitter in 32 bits of nanoseconds.
-MOST_JITTER, MOST_MEAN = Duration.parse("2 s"), Duration.parse("700 ms")
+#: What waits in netem when a rule is taken back leaves in its own time.
+MOST_DELAY = Duration.parse("1 s")
 #: Above it a process per packet would be what is slow, and not the rate.
 MOST_CARRIED = Bitrate(200_000_000)
 _BY_ITSELF = {
@@ -66,9 +66,9 @@ def _nftables(then: Action) -> str:
 def _netem(then: Action) -> str:
     if not isinstance(then.how, Delay):
         return "netem does delay alone"
-    most = MOST_MEAN if then.how.shape == "exponential" else MOST_JITTER
-    if then.how.jitter > most:
-        return f"netem draws a jitter of {most} at most"
+    reach = {"uniform": 1, "normal": 4, "exponential": 10}[then.how.shape]
+    if then.how.of.ns + reach * then.how.jitter.ns > MOST_DELAY.ns:
+        return f"netem cannot let go of what it holds, so it holds a packet {MOST_DELAY} at most"
     return ""
 
 

@@ -313,7 +313,9 @@ def test_an_engine_asked_for_that_is_not_there_is_refused_with_who_would():
         ("worker", "ce", "cannot do ce: nftables does it without a process"),
         ("htb", "delay=1ms", "htb does rate alone; .* one that can: netem, worker"),
         ("worker", "rate=1Gbit/s", "carries 200 Mbit/s at most; .* one that can: htb"),
-        ("netem", "delay=5s jitter=3s", "netem draws a jitter of 2 s at most"),
+        ("netem", "delay=2s", "so it holds a packet 1 s at most; .* can: worker"),
+        ("netem", "delay=900ms jitter=101ms", "so it holds a packet 1 s at most"),
+        ("netem", "delay=500ms jitter=51ms shape=exponential", "a packet 1 s at most"),
         ("nftables", "reorder=3", "nftables cannot hold a packet back"),
     ],
 )

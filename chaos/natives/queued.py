@@ -1,0 +1,170 @@
+"""`PacketRule` by a queue of the kernel: the table marks, a class of ours holds what is marked."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos.change import Hits, PacketRule, Where
+from chaos.changes import shaping
+from chaos.changes.queue import AT_ONCE, DRAIN_S, HANDLE, Queue
+from chaos.errors import ApplyError, BlockedError, FabricError
+from chaos.natives.netem import Lane, added, deleted, lane_of, root_of, sped
+from chaos.natives.tables import Dropped
+from chaos.netlink import Netlink
+
+_PAUSE_S = 0.0005
+
+
+@dataclass(slots=True)
+class Queued:
+    """A root of ours where the packets leave, and a table where they come."""
+
+    change: PacketRule
+    table: Dropped
+    link: Netlink
+    dev: str
+    index: int
+    queue: Queue
+    met: Lane = field(default_factory=Lane)
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    lasting: bool = False
+
+    @classmethod
+    def open(cls, change: PacketRule, where: Where, saved: Mapping[str, Any] | None) -> Queued:
+        """Called inside the namespace."""
+        table = Dropped.open(change, where, saved)
+        link = Netlink.open()
+        dev = where.across
+        made = cls(change, table, link, dev, socket.if_nametoindex(dev), Queue.of(change.rule))
+        try:
+            if saved is None and (why := taken(change, link, dev)):
+                raise BlockedError(why)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def do(self) -> None:
+        """The queue first: then what is marked has somewhere to go."""
+        try:
+            for message in added(self.queue, self.index):
+                self.link.send(message)
+        except OSError as error:
+            raise ApplyError(f"{self.change.describe()}: {self.dev}: {error}") from None
+        self.table.do()
+
+    def undo(self) -> tuple[str, ...]:
+        """Mark no more, let what waits leave, then delete both."""
+        refused = self.table.undo()
+        try:
+            if self._ours():
+                if self.queue.root == "htb":
+                    self.link.send(sped(self.index, AT_ONCE, 1 << 20, change=True))
+                last = self._drained()
+                self.link.send(deleted(self.index))
+                one, more = self.met, last
+                self.met = Lane(
+                    one.sent + more.sent, one.dropped + more.dropped, one.waiting + more.waiting
+                )
+        except (OSError, FabricError) as error:
+            refused = (*refused, f"delete {self.queue.root} {HANDLE:x}: of {self.dev}: {error}")
+        return refused
+
+    def _drained(self) -> Lane:
+        """What was counted once nothing waits any more, or too long."""
+        until = time.monotonic() + DRAIN_S
+        while (now := lane_of(self.link, self.index)).waiting and time.monotonic() < until:
+            time.sleep(_PAUSE_S)
+        return now
+
+    def in_force(self) -> bool:
+        """Whether the table or the queue is there: half of it is also ours to take back."""
+        try:
+            return self.table.in_force() or self._ours()
+        except OSError as error:
+            raise FabricError(f"{self.change.place}: queues cannot be read: {error}") from None
+
+    def _ours(self) -> bool:
+        return root_of(self.link, self.index)[1] == HANDLE
+
+    def hits(self) -> Hits:
+        """As the table counts: packets that the selector meant, and those that were marked."""
+        return self.table.hits()
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The table's counters, over all times in force."""
+        return self.table.counted
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Packets that cannot be accounted for, in sentences."""
+        return (*self.table.trouble, *unaccounted(self.change, self.counted["hit"], self.met))
+
+    def close(self) -> None:
+        """Close sockets and handle."""
+        self.table.close()
+        self.link.close()
+
+
+def taken(change: PacketRule, link: Netlink, dev: str) -> str:
+    """Why no queue of ours can be put at the root of an interface; empty when one can.
+
+    Raises:
+        BlockedError: it cannot be told.
+    """
+    try:
+        kind, handle = root_of(link, socket.if_nametoindex(dev))
+    except OSError as error:
+        raise BlockedError(f"{change.place}: queues cannot be read: {error}") from None
+    if handle == HANDLE:
+        return (
+            f"{change.place}: a rule's queue is at {dev} already: a leftover or another run "
+            "(railbreak undo takes it back)"
+        )
+    if handle == shaping.HANDLE:
+        return (
+            f"{change.place}: {dev} is shaped by us already (link_slow, tiny_buffers), and has one "
+            "root; take that back first, or give the rule engine: worker"
+        )
+    if handle:
+        return (
+            f"{change.place}: the root of {dev} is a {kind} ({handle:x}:) that is not ours and "
+            f"would be lost; delete it first (tc qdisc del dev {dev} root), give the rule engine: "
+            "worker, or choose another link"
+        )
+    return ""
+
+
+def unaccounted(change: PacketRule, marked: int, met: Lane) -> tuple[str, ...]:
+    """Sentences where what was marked is not what left, fell away or waited.
+
+    More may leave than was marked: a packet that is still to be segmented leaves as its segments.
+
+    Examples:
+        >>> from chaos.change import Place
+        >>> from chaos.packets import Rule
+        >>> one = PacketRule(Place("h1", "eth1"), "railbreak_t", Rule())
+        >>> unaccounted(one, 5, Lane(3, 2))
+        ()
+        >>> unaccounted(one, 5, Lane(3, 1))
+        ('h1:eth1: drop on all of everything at ingress: 5 packets were marked, but 3 left the \
+queue + 1 found it full + 0 waited still',)
+    """
+    found = []
+    what = change.describe()
+    if met.sent + met.dropped + met.waiting < marked:
+        found.append(
+            f"{what}: {marked} packets were marked, but {met.sent} left the queue + {met.dropped} "
+            f"found it full + {met.waiting} waited still"
+        )
+    if met.waiting:
+        found.append(
+            f"{what}: {met.waiting} packets waited still {DRAIN_S:g} s after it was taken back, "
+            "and were lost"
+        )
+    return tuple(found)
