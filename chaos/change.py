@@ -22,7 +22,7 @@ from chaos.changes.load import Load, tag_of
 from chaos.changes.packets import PacketDrop, PacketRule
 from chaos.changes.place import Argv, Hits, Place, Side, Steps, Where
 from chaos.changes.port import PortMtu
-from chaos.changes.process import ProcessSignal
+from chaos.changes.process import ProcessRestart, ProcessSignal
 from chaos.changes.route import OwnRoute
 from chaos.changes.router import BgpClear, BgpWithdraw
 from chaos.changes.setting import Setting
@@ -51,6 +51,7 @@ __all__ = [
     "Place",
     "PortMtu",
     "PortShape",
+    "ProcessRestart",
     "ProcessSignal",
     "Setting",
     "Side",
@@ -73,6 +74,7 @@ Change = (
     | PacketDrop
     | PacketRule
     | ProcessSignal
+    | ProcessRestart
     | BgpNeighbour
     | NodePower
     | OwnRoute
@@ -90,7 +92,7 @@ KINDS: dict[str, type[Change]] = {
     for kind in (
         *(LinkState, PacketDrop, PacketRule, ProcessSignal, BgpNeighbour, NodePower),
         *(OwnRoute, Setting, BgpWithdraw, BgpClear, DaemonState),
-        *(PortMtu, PortShape, Load, WireTo),
+        *(PortMtu, PortShape, Load, WireTo, ProcessRestart),
     )
 }
 

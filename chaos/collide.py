@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from chaos.change import BgpNeighbour, Change, LinkState, ProcessSignal, identity
+from chaos.change import BgpNeighbour, Change, LinkState, ProcessRestart, ProcessSignal, identity
 from chaos.errors import SpecError
 from chaos.experiment_fit import meanings
 from chaos.fabric import Fabric, Port
@@ -67,7 +67,7 @@ def _touched(changes: Sequence[Change], fabric: Fabric) -> dict[str, str]:
         if isinstance(change, LinkState):
             port = Port(place.node, place.port)
             key = words = f"the state of {cables.get(port, port.id)}"
-        elif isinstance(change, ProcessSignal):
+        elif isinstance(change, ProcessSignal | ProcessRestart):
             key = words = f"the process {place.process}"
         elif isinstance(change, BgpNeighbour):
             key = words = f"the session at {place}"

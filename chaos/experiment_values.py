@@ -300,6 +300,14 @@ class Experiment:
                     f"a fault of a rank needs exactly one collective job among the probes; {found}",
                     place,
                 )
+            modes = getattr(fault, "job_modes", ())
+            mode = getattr(self.probes[jobs[0]], "mode", "") if jobs else ""
+            if modes and mode not in modes:
+                raise self.wrong(
+                    f"{fault.name} needs a job in mode {' or '.join(modes)}, and {jobs[0]} is in "
+                    f"mode {mode}",
+                    place,
+                )
 
     def _check_abort(self, at: str, condition: Abort) -> None:
         try:

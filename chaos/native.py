@@ -25,6 +25,7 @@ from chaos.change import (
     PacketRule,
     PortMtu,
     PortShape,
+    ProcessRestart,
     ProcessSignal,
     Setting,
     Where,
@@ -42,6 +43,7 @@ from chaos.natives.router import Cleared, Withdrawn
 from chaos.natives.ruled import ruled
 from chaos.natives.setting import Set
 from chaos.natives.shaping import Shaped
+from chaos.natives.supervised import Restarted
 from chaos.natives.tables import Dropped
 from chaos.natives.wire import rewired
 from chaos.netns import inode, inside
@@ -98,6 +100,7 @@ _OPEN: Mapping[type[Change], Callable[[Any, Where, Mapping[str, Any] | None], Na
     PacketDrop: Dropped.open,
     PacketRule: ruled,
     ProcessSignal: Signalled.open,
+    ProcessRestart: Restarted.open,
     BgpNeighbour: Commanded.open,
     NodePower: Commanded.open,
     OwnRoute: Routed.open,

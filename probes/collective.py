@@ -46,7 +46,9 @@ class Collective:
         op: The operation. `broadcast` changes its root every iteration.
         size: The whole message, S of nccl-tests.
         mode: `ride`: wait for the transport; an error ends the job. `regroup`: give up the group at
-            the first sure symptom and go on with the ranks that hear each other.
+            the first sure symptom and go on with the ranks that hear each other. `restart`: give it
+            up likewise, and go on when every rank is there and heard: one that ended must be
+            started again, as `rank_restart` has it done.
         backend: `gloo` on any machine, `nccl` where each rank has a GPU.
         interface: The hosts' interface that carries the job.
         timeout: Of the process group; the library itself notices nothing earlier.
@@ -73,7 +75,7 @@ class Collective:
         "all_reduce"
     )
     size: Size = SIZE
-    mode: Literal["ride", "regroup"] = "ride"
+    mode: Literal["ride", "regroup", "restart"] = "ride"
     backend: Literal["gloo", "nccl"] = "gloo"
     interface: str = "eth1"
     timeout: Duration = TIMEOUT

@@ -56,10 +56,23 @@ def events(records: Records, interface: str) -> list[Event]:
             made.append(_event(record, *_PLAIN[record["ev"]], nodes))
         elif record["ev"] == "exited" and not record["expected"]:
             made.append(_exited(record))
+        elif record["ev"] == "process" and _again(record, records):
+            made.append(Event(
+                record["t"], "collective", "process.started", record["node"], record["name"],
+                facts={"pid": record["pid"]},
+            ))  # fmt: skip
         elif record["ev"] == "group" and record["inc"] > 0:
             made.append(_event(record, "job.regrouped", "", nodes))
     counted = [record for record in records if id(record) not in late]
     return made + list(_named(counted, nodes, interface))
+
+
+def _again(record: dict[str, Any], records: Records) -> bool:
+    """Whether a `process` record is of a rank that had ended before."""
+    return any(
+        r["ev"] == "exited" and f"rank{r['who']}" == record["name"] and r["t"] < record["t"]
+        for r in records
+    )
 
 
 def _late(records: Records) -> set[int]:
@@ -128,6 +141,8 @@ def _named(records: Records, nodes: dict[int, str], interface: str) -> Iterable[
             matrix.back(record["rank"], record["peer"])
         elif kind == "exited":
             matrix.forget(record["who"])
+        elif kind == "process":
+            matrix.remember(int(record["name"].removeprefix("rank")))
         else:
             continue
         named = matrix.named()

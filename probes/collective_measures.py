@@ -32,6 +32,8 @@ SCHEMA: Mapping[str, str] = {
     "job_gpu_seconds_lost": "the same as time, summed over ranks",
     "job_jct_ratio": "time the work took from fault to end / time it would have taken in calm",
     "job_wrong_values": "iterations in which a checked value was wrong",
+    "job_down_ms": "last iteration before the job met anew to the first after it, slowest rank",
+    "job_lost_iterations_count": "iterations that calm would have completed in that time",
     "job_regroup_s": "time to meet in a new group, slowest rank of the slowest regroup",
 }
 #: Measures that count from the fault, which is timed by another machine than the ranks'.
@@ -106,6 +108,7 @@ def measure(readings: Readings, windows: Windows) -> tuple[Measure, ...]:
         *_busbw(readings, lanes, windows),
         *_degradation(lanes, windows),
         _wrong(readings),
+        *_down(readings, lanes, windows),
         _regroup(readings),
     ]
     return tuple(_widened(item, readings.extra.get("clock_error_ns", 0) / 1e6) for item in made)
@@ -318,6 +321,23 @@ def _wrong(readings: Readings) -> Measure:
     if not checked:
         return Measure("job_wrong_values", None, n=0, note="no iteration was checked")
     return Measure("job_wrong_values", float(readings.extra["wrong_iterations"]), n=checked)
+
+
+def _down(readings: Readings, lanes: Sequence[Lane], windows: Windows) -> Iterable[Measure]:
+    """The time without a group: longest of all that ended after the fault."""
+    calm = {lane.rank: statistics.fmean(lane.calm_ns) for lane in lanes}
+    found = [
+        (item["end_ns"] - item["start_ns"], calm[f"rank{item['rank']}"], f"rank{item['rank']}")
+        for item in readings.extra.get("restarts", ())
+        if windows.event.earliest_ns < item["end_ns"] and f"rank{item['rank']}" in calm
+    ]
+    if not found:
+        for name in ("job_down_ms", "job_lost_iterations_count"):
+            yield Measure(name, None, n=0, note="the job did not meet anew")
+        return
+    took, each, rank = max(found)
+    yield Measure("job_down_ms", took / 1e6, n=len(found), note=rank)
+    yield Measure("job_lost_iterations_count", took / each, n=len(found), note=rank)
 
 
 def _regroup(readings: Readings) -> Measure:

@@ -139,6 +139,7 @@ def _extra(records: Records, spans: Sequence[Span], found: Mapping[int, Track]) 
     wrong = {(r["inc"], i) for r in its for i in r["bad"]} | disagreements(records)
     groups = [r for r in records if r["ev"] == "group" and r["inc"] > 0]
     return {
+        "restarts": restarts(records),
         **_fate(records, spans, found),
         "op": last.get("op"),
         "bytes": last.get("bytes"),
@@ -150,6 +151,20 @@ def _extra(records: Records, spans: Sequence[Span], found: Mapping[int, Track]) 
             for r in groups
         ],
     }
+
+
+def restarts(records: Records) -> list[dict[str, Any]]:
+    """Per rank and new group: the time between the last iteration before and the first in it."""
+    lasts: dict[int, int] = {}
+    known: dict[int, int] = {}
+    found = []
+    for record in (r for r in records if r["ev"] == "it" and r["t1"]):
+        rank, inc = record["rank"], record["inc"]
+        if inc > known.get(rank, inc):
+            down = {"start_ns": lasts[rank], "end_ns": record["t1"][0]}
+            found.append({"rank": rank, "inc": inc, "world": record["world"], **down})
+        lasts[rank], known[rank] = record["t1"][-1], inc
+    return found
 
 
 def disagreements(records: Records) -> set[tuple[int, int]]:
@@ -277,24 +292,25 @@ def _trouble(records: Records, found: Mapping[int, Track]) -> Iterable[str]:
 
 
 def _missing(records: Records) -> dict[int, int]:
-    """Numbers skipped between consecutive timed records of a rank."""
-    timed: dict[int, list[int]] = {}
+    """Numbers skipped between consecutive timed records of a rank; a new process counts anew."""
+    lives: dict[int, list[list[tuple[int, bool]]]] = {}
     for record in records:
-        if "n" in record and record["ev"] not in LASTING:
-            timed.setdefault(record["rank"], []).append(record["n"])
-    lasting: dict[int, set[int]] = {}
-    for record in records:
-        if "n" in record and record["ev"] in LASTING:
-            lasting.setdefault(record["rank"], set()).add(record["n"])
-    return {
-        rank: gap
-        for rank, numbers in timed.items()
-        if (
-            gap := len(
-                set(range(numbers[0], numbers[-1])) - set(numbers) - lasting.get(rank, set())
-            )
-        )
-    }
+        if "n" not in record:
+            continue
+        number, told = record["n"], lives.setdefault(record["rank"], [[]])
+        if told[-1] and number < told[-1][-1][0]:
+            told.append([])
+        told[-1].append((number, record["ev"] not in LASTING))
+    found = {rank: sum(map(_skipped, told)) for rank, told in lives.items()}
+    return {rank: gap for rank, gap in found.items() if gap}
+
+
+def _skipped(numbers: Sequence[tuple[int, bool]]) -> int:
+    """Numbers that are missing between the first and the last timed record of one process."""
+    timed = [number for number, is_timed in numbers if is_timed]
+    if not timed:
+        return 0
+    return len(set(range(timed[0], timed[-1])) - {number for number, _ in numbers})
 
 
 #: Kinds that a part of a job's life is given from elsewhere in it.

@@ -48,11 +48,13 @@ def traffic(request, flow, job):
     from chaos.pytest_plugin import _probe
 
     ends = {"source": "host1", "target": "host8"}
+    ranks = ("host1", "host3", "host5", "host8")
     kinds = {
         "flow": lambda: _probe("flow", **ends, rate="2 kpps"),
         "jumbo": lambda: _probe("flow", **ends, rate="500 pps", size="4000 B"),
         "roce": lambda: _probe("roce_flow", **ends, rate="2 kpps"),
-        "job": lambda: job("host1", "host3", "host5", "host8", op="all_reduce", size="64 KiB"),
+        "job": lambda: job(*ranks, op="all_reduce", size="64 KiB"),
+        "job that restarts": lambda: job(*ranks, size="64 KiB", mode="restart"),
     }
     return lambda word: [kinds[word](), _probe("kernel_events"), _probe("routing")]
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 import time
 
 import pytest
@@ -14,6 +15,33 @@ from chaos.native import process_state
 from chaos.netns import inode
 
 pytest_plugins = ["pytester"]
+
+SUPERVISOR = """
+import ctypes, os, signal, sys, time
+
+def born():
+    pid = os.fork()
+    if pid == 0:
+        libc = ctypes.CDLL(None)
+        libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        libc.prctl(15, sys.argv[1].encode(), 0, 0, 0)  # PR_SET_NAME
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        while True:
+            time.sleep(1000)
+    return pid
+
+wanted = {signal.SIGUSR1, signal.SIGCHLD}
+signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+child = born()
+print(child, flush=True)
+while True:
+    told = signal.sigwait(wanted)
+    if child and os.waitpid(child, os.WNOHANG)[0]:
+        child = 0
+    if told == signal.SIGUSR1 and not child:
+        child = born()
+"""
 _numbers = itertools.count()
 
 
@@ -35,6 +63,7 @@ class TwoHosts:
         self.fabric = Fabric("two-hosts", {"h1": Node("h1"), "h2": Node("h2")}, links)
         self.index = {}
         self.processes = {}
+        self.children = {}
 
     def path(self, node):
         return f"/run/netns/{self.prefix}{node}"
@@ -118,9 +147,17 @@ class TwoHosts:
         self.processes[name] = subprocess.Popen(argv)
         return self.processes[name]
 
+    def supervise(self, name):
+        """A process named `name` whose parent starts it again on SIGUSR1."""
+        argv = (sys.executable, "-c", SUPERVISOR, name)
+        made = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        self.processes[f"{name} of {made.pid}"] = made
+        with made.stdout:
+            self.children[name] = int(made.stdout.readline())
+
     def resolve(self, place):
         if place.process:
-            pid = self.processes[place.process].pid
+            pid = self.children.get(place.process) or self.processes[place.process].pid
             return Where(pid=pid, started=process_state(pid)[1])
         node = place.node if place.side == "node" else "wire"
         if not place.port:

@@ -38,7 +38,7 @@ class Signalled:
         if started != where.started or state == "Z":
             os.close(fd)
             raise FabricError(f"{change.place}: process {where.pid} ended before the fault")
-        if change.signal == "USR1" and saved is None and not _listens(where.pid):
+        if change.signal == "USR1" and saved is None and not listens(where.pid):
             os.close(fd)
             raise BlockedError(
                 f"{change.place}: process {where.pid} does not listen for SIGUSR1, which would "
@@ -91,7 +91,7 @@ class Signalled:
         os.close(self.fd)
 
 
-def _listens(pid: int) -> bool:
+def listens(pid: int) -> bool:
     """Whether a process has a handler of its own for SIGUSR1."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:

@@ -174,6 +174,7 @@ def unsupported(title: str, change: Change) -> CapabilityError:
     """The sentence for a kind of change that no switch takes by command line."""
     instead = {
         "process_signal": "name a process of a host instead",
+        "process_restart": "name a process of a host instead",
         "node_power": "use the rack's power controller, or take its ports down",
         "load": "load a host instead",
         "port_mtu": "name the end at a Linux host, or set it by hand",

@@ -8,6 +8,10 @@ other machines, both go through the driver's connections (`probes.jobs.collectiv
 
 Commands: `stop`, `phase` (`calm` learns limits anew, `storm` freezes them and checks every value),
 `abort`, `regroup` (to the ranks given, else to all that are reachable).
+
+In mode `restart` all others leave the group when a rank ends, and all meet in a new one when the
+fork server has started that rank again. Whoever ended it asks for that (`faults/rank_restart.py`);
+a rank that was killed here is asked for here.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ class Coordinator:
         self.tasks: set[asyncio.Task[None]] = set()
         self.suspected: set[int] = set()
         self.stalled: set[int] = set()
+        self.killed: set[int] = set()
+        self.phase = "calm"
         self.refusal = ""
 
     def _rank(self, item: dict[str, Any], homes: dict[str, Any]) -> Rank:
@@ -54,7 +60,8 @@ class Coordinator:
                 f"collective: no network namespace for node {node!r}; there is {known}"
             )
         spec = {key: value for key, value in self.config.items() if key not in ("ranks", "mode")}
-        return Rank(spec | item | {"home": homes[node]})
+        again = self.config["mode"] != "ride"
+        return Rank(spec | item | {"home": homes[node], "again": again})
 
     # ------------------------------------------------------------------ start
 
@@ -66,14 +73,17 @@ class Coordinator:
         """
         await self.forkers.start(self.ranks, self, self._task)
         await self._until(lambda: all(rank.hello for rank in self.ranks), READY_S, "no hello")
-        peers = {
-            str(rank.spec["rank"]): (rank.hello["addr"], rank.hello["hb_port"])
-            for rank in self.ranks
-        }
         for rank in self.ranks:
-            rank.send("peers", peers=peers)
+            rank.send("peers", peers=self._peers())
         self._group(self.members)
         await self._until(lambda: all(rank.steady for rank in self.ranks), READY_S, "not steady")
+
+    def _peers(self) -> dict[str, tuple[str, int]]:
+        """Address and heartbeat port of every rank that has said hello."""
+        known = (rank for rank in self.ranks if rank.hello)
+        return {
+            str(rank.spec["rank"]): (rank.hello["addr"], rank.hello["hb_port"]) for rank in known
+        }
 
     def _task(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -108,6 +118,9 @@ class Coordinator:
             self.refusal = record["msg"]
         elif rank is not None and record["ev"] == "forked":
             rank.pid = record["pid"]
+            if rank.state == "gone":
+                rank.start_again(now_ns())
+                self.matrix.remember(record["rank"])
             name, node = f"rank{record['rank']}", rank.spec["node"]
             started = record["started"]
             self.out.say("process", name=name, pid=rank.pid, started=started, node=node)
@@ -138,15 +151,24 @@ class Coordinator:
         self.out.say("exited", who=index, node=node, pid=rank.pid, code=code, expected=expected)
         if expected:
             return
+        if self.config["mode"] == "restart" and index in self.killed:
+            self.killed.discard(index)
+            self.forkers.start_again(rank)
         if not was_ready:
             self.refusal = self.refusal or f"rank{index} on {node} ended at start ({ended(code)})"
         else:
             self._symptom(f"rank{index} on {node} ended ({ended(code)})", 0.1)
 
     def rank_said(self, rank: Rank, line: bytes) -> None:
-        """One record of a rank."""
+        """One record of a rank; of one that was killed, the last may be a part of a line."""
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if line.strip():
+                self.out.say("cut", who=rank.spec["rank"], bytes=len(line))
+            return
         self.out.line(line)
-        self._heard(rank, json.loads(line))
+        self._heard(rank, record)
         self.changed.set()
 
     def _heard(self, rank: Rank, record: dict[str, Any]) -> None:
@@ -154,6 +176,10 @@ class Coordinator:
         rank.heard_ns = now_ns()
         if ev == "hello":
             rank.hello = record
+            if rank.again:
+                self._introduce(rank)
+        elif ev == "baseline":
+            rank.limits = record["limits"]
         elif ev == "steady":
             rank.steady = True
         elif ev == "store":
@@ -165,6 +191,7 @@ class Coordinator:
             rank.state = ev
             rank.last_i = max(rank.last_i, record.get("i", -1))
             rank.owed = 0 if ev == "aborted" else rank.owed
+            self._returned()
         elif ev == "error":
             rank.state = "failed"
             if not rank.steady and self.inc == 0:
@@ -179,6 +206,18 @@ class Coordinator:
         elif ev == "net" and record["kind"] == "hb_back":
             self.matrix.back(index, record["peer"])
             self._returned()
+
+    def _introduce(self, rank: Rank) -> None:
+        """Have one that was started again know the others, and the others know it."""
+        rank.again = False
+        rank.send("limits", limits=rank.limits)
+        rank.send("phase", name=self.phase)
+        rank.send("peers", peers=self._peers())
+        addr, port = rank.hello["addr"], rank.hello["hb_port"]
+        for other in self.ranks:
+            if other is not rank:
+                other.send("peer", peer=rank.spec["rank"], addr=addr, port=port)
+        self._returned()
 
     def _share(self, record: dict[str, Any]) -> None:
         """Pass on to every rank of the group what one has put into its store."""
@@ -201,15 +240,25 @@ class Coordinator:
             self.suspected.add(named)
             silent = (now_ns() - rank.heard_ns) / 1e6
             self.out.say("suspect", who=named, state=process_state(rank), ctl_silent_ms=silent)
-        if self.config["mode"] == "regroup" and self.stalled:
+        if self.config["mode"] != "ride" and self.stalled:
             self._symptom(f"rank{named} is silent towards the others", 0.0)
 
     def _returned(self) -> None:
         named = self.matrix.named()
         self.suspected &= {named} if named is not None else set()
-        wanted = self._reachable()
-        if self.config["mode"] == "regroup" and set(wanted) > set(self.members):
+        if self.done.is_set() or self.fate or self.inc < 0:
+            return
+        if self.config["mode"] == "regroup" and set(self._wanted()) > set(self.members):
             self._start(self._grow())
+        elif self.config["mode"] == "restart":
+            free = [rank for rank in self.ranks if rank.free]
+            if len(free) == len(self._reachable()) == len(self.ranks):
+                self._start(self._meet_again())
+
+    def _wanted(self) -> list[int]:
+        """The group as it could be: who is in it, and who is free to join."""
+        members = self.members
+        return [i for i in self._reachable() if i in members or self.ranks[i].free]
 
     def _reachable(self) -> list[int]:
         return self.matrix.reachable(r.spec["rank"] for r in self.ranks if r.alive)
@@ -220,6 +269,8 @@ class Coordinator:
             return
         if self.config["mode"] == "ride":
             self._start(self._give_up(why))
+        elif self.config["mode"] == "restart":
+            self._start(self._leave(why))
         else:
             self._start(self._shrink(why, wait_s))
 
@@ -242,7 +293,8 @@ class Coordinator:
 
         A rank that does not answer within two seconds is killed and counted as stuck.
         """
-        asked = [rank for rank in self.ranks if rank.alive and rank.state != "aborted"]
+        left = ("aborted", "starting")
+        asked = [rank for rank in self.ranks if rank.alive and rank.state not in left]
         for rank in asked:
             rank.owed += 1
             rank.send("abort", reason=why)
@@ -260,7 +312,27 @@ class Coordinator:
                 self._kill(rank)
 
     def _kill(self, rank: Rank) -> None:
+        self.killed.add(rank.spec["rank"])
         self.forkers.kill(rank)
+
+    async def _leave(self, why: str) -> None:
+        """End the group everywhere; when every rank is there, they meet anew."""
+        self.out.say("decision", decision="restart", why=why)
+        await self._abort(why, self.members)
+        asyncio.get_running_loop().call_soon(self._returned)
+
+    async def _meet_again(self) -> None:
+        """All in a new group; should one be lost meanwhile, leave that one too."""
+        self._group([rank.spec["rank"] for rank in self.ranks])
+
+        def lost() -> bool:
+            return any(rank.state in ("gone", "failed") for rank in self.ranks)
+
+        with contextlib.suppress(TimeoutError):
+            await self._until(lambda: lost() or all(r.steady for r in self.ranks), READY_S, "")
+        if lost():
+            why = "a rank was lost while they met"
+            asyncio.get_running_loop().call_soon(self._symptom, why, 0.0)
 
     async def _shrink(self, why: str, wait_s: float) -> None:
         """Abort, and go on with the ranks that hear each other."""
@@ -279,7 +351,7 @@ class Coordinator:
     async def _grow(self) -> None:
         """Take back the ranks that are heard again: stop at a common iteration, meet anew."""
         await asyncio.sleep(BACK_S)
-        wanted = self._reachable()
+        wanted = self._wanted()
         if not set(wanted) > set(self.members):
             return
         self.out.say("decision", decision="regroup", why="ranks are back", members=wanted)
@@ -290,7 +362,7 @@ class Coordinator:
             await self._until(lambda: all(r.state == "paused" for r in running), ACK_S, "")
         except TimeoutError:
             await self._abort("pause did not come through", self.members)
-        wanted = [i for i in wanted if self.ranks[i].state in ("paused", "aborted")]
+        wanted = [i for i in wanted if self.ranks[i].free]
         self._group(wanted)
         await self._met(wanted)
 
@@ -314,8 +386,9 @@ class Coordinator:
             if what == "stop":
                 return
             if what == "phase":
+                self.phase = str(command.get("name", ""))
                 for rank in self.ranks:
-                    rank.send("phase", name=str(command.get("name", "")))
+                    rank.send("phase", name=self.phase)
                 self.out.say("phase", name=command.get("name", ""))
             elif what == "abort":
                 self.fate = "aborted"

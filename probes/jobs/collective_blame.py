@@ -34,6 +34,10 @@ class Matrix:
         self.gone.add(rank)
         self.deaf = {pair for pair in self.deaf if rank not in pair}
 
+    def remember(self, rank: int) -> None:
+        """`rank` was started again: what it says counts."""
+        self.gone.discard(rank)
+
     def named(self) -> int | None:
         """The one rank that is an end of every broken pair; None while that is not clear.
 

@@ -121,6 +121,14 @@ class Mesh:
         self._ears = {peer: Ear([now] * len(self._sockets)) for peer in peers}
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
+    def meet(self, peer: int, address: tuple[str, int]) -> None:
+        """A peer that was started again: it has a new port, and its beats are counted anew."""
+        before = self._ears.get(peer)
+        self._ears[peer] = Ear([now_ns()] * len(self._sockets))
+        self._peers[peer] = address
+        if before is not None and before.lost:
+            self._tell("hb_back", peer, -1, 0.0, max(1, before.missed))
+
     def longest_ms(self) -> float:
         """Longest silence of any peer since the last call."""
         longest, self._longest_ns = self._longest_ns, 0

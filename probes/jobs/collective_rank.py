@@ -67,6 +67,8 @@ class Rank:
         heard_ns: Last record over the control channel.
         owed: Aborts asked for and not yet answered.
         told: Its process state as another machine told it; None for one on this machine.
+        limits: Limits it has learned, for the one that may have to follow it.
+        again: It was started again, and is not in a group yet.
     """
 
     spec: dict[str, Any]
@@ -80,11 +82,25 @@ class Rank:
     owed: int = 0
     silent: bool = False
     told: str | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+    again: bool = False
 
     @property
     def alive(self) -> bool:
         """Whether the process is there."""
         return self.state != "gone"
+
+    @property
+    def free(self) -> bool:
+        """Whether it is in no group, and could join one."""
+        fresh = self.state == "starting" and bool(self.hello)
+        return fresh or self.state in ("paused", "aborted")
+
+    def start_again(self, at_ns: int) -> None:
+        """A new process has taken its place; the iterations it did stay done."""
+        self.state, self.steady, self.again = "starting", False, True
+        self.hello, self.heard_ns, self.owed, self.silent = {}, at_ns, 0, False
+        self.told = None if self.told is None else ""
 
     def send(self, cmd: str, **fields: Any) -> None:
         """Pass a command on; a rank that is gone gets none."""

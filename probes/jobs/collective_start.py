@@ -90,9 +90,17 @@ class Here:
 
     def kill(self, rank: Rank) -> None:
         """Have one rank killed."""
+        self._order(rank)
+
+    def start_again(self, rank: Rank) -> None:
+        """Have one rank started that ended."""
+        self._order(rank, start=True)
+
+    def _order(self, rank: Rank, **more: Any) -> None:
         if self._to_server is not None:
+            order = json.dumps({"rank": rank.spec["rank"], **more})
             with contextlib.suppress(OSError):
-                self._to_server.write(json.dumps({"rank": rank.spec["rank"]}).encode() + b"\n")
+                self._to_server.write(order.encode() + b"\n")
 
     def stop(self) -> None:
         """End the fork server, and with it what is left of the ranks."""
@@ -177,10 +185,18 @@ class There:
 
     def kill(self, rank: Rank) -> None:
         """Have one rank killed."""
+        self._order(rank)
+
+    def start_again(self, rank: Rank) -> None:
+        """Have one rank started that ended."""
+        self._order(rank, start=True)
+
+    def _order(self, rank: Rank, **more: Any) -> None:
         writer = self._writers.get(rank.spec["node"])
         if writer is not None:
+            order = json.dumps({"rank": rank.spec["rank"], **more})
             with contextlib.suppress(OSError):
-                writer.write(b"-1 " + json.dumps({"rank": rank.spec["rank"]}).encode() + b"\n")
+                writer.write(b"-1 " + order.encode() + b"\n")
 
     def stop(self) -> None:
         """End every fork server, and with it what is left of its ranks."""

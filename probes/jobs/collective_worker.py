@@ -110,6 +110,10 @@ class Worker:
             self._abort(command)
         elif what == "store":
             self.shelves.take_in(command)
+        elif what == "peer":
+            self.mesh.meet(int(command["peer"]), (command["addr"], int(command["port"])))
+        elif what == "limits":
+            self.baseline.limits = command["limits"]
         else:
             self.inbox.put(command)
 

@@ -8,7 +8,15 @@ import time
 import pytest
 
 from chaos import native, snapshot
-from chaos.change import LinkState, PacketDrop, ProcessSignal, from_json, identity, to_json
+from chaos.change import (
+    LinkState,
+    PacketDrop,
+    ProcessRestart,
+    ProcessSignal,
+    from_json,
+    identity,
+    to_json,
+)
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.packets import Rule
@@ -41,6 +49,7 @@ from faults.plane_down import PlaneDown
 from faults.prefix_churn import PrefixChurn
 from faults.rail_down import RailDown
 from faults.rank_kill import RankKill
+from faults.rank_restart import RankRestart
 from faults.rank_stop import RankStop
 from faults.rendezvous_loss import RendezvousLoss
 from faults.route_blackhole import RouteBlackhole
@@ -67,6 +76,7 @@ ONE_OF_EACH = {
     "packet_fault": packets(select={"opcode": "data", "dest_qp": 17}, when={"first": 3}),
     "node_down": NodeDown("h1"),
     "rank_kill": RankKill(0),
+    "rank_restart": RankRestart(0),
     "rank_stop": RankStop(0),
     "route_blackhole": RouteBlackhole("h1", "10.9.0.0/16"),
     "route_detour": RouteDetour("h1", "10.9.0.0/16", "eth2"),
@@ -238,6 +248,8 @@ def ready(two_hosts, fault):
     for change in (changes := fault.changes(FABRIC)):
         if isinstance(change, ProcessSignal):
             two_hosts.start(change.place.process)
+        if isinstance(change, ProcessRestart):
+            two_hosts.supervise(change.place.process)
     return changes, two_hosts.wheres(changes)
 
 
@@ -364,12 +376,13 @@ def test_both_renderings_leave_the_same_state_and_no_trace(two_hosts, fault):
     assert settled(two_hosts, before) == ()
     if isinstance(fault, RankKill):
         two_hosts.processes["rank0"].wait()
+    if isinstance(fault, RankKill | RankRestart):
         changes, wheres = ready(two_hosts, fault)
     second = by_commands(two_hosts, changes, wheres)
 
     assert snapshot.difference(first, second) == ()
     assert settled(two_hosts, before) == ()
-    if not isinstance(changes[0], ProcessSignal):
+    if not isinstance(changes[0], ProcessSignal | ProcessRestart):
         assert snapshot.difference(before, first) != ()
 
 

@@ -12,6 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from chaos import native
+from chaos.change import Place, ProcessRestart, Where
+from chaos.errors import BlockedError
 from chaos.fabric import Fabric, Node
 from chaos.timeline import Moment, Windows, now_ns
 from chaos.units import Size
@@ -253,6 +256,12 @@ def test_every_connection_is_in_the_fabric_and_streams_name_the_ring(job):
     assert all(job.ground.addresses[s.source] == s.source_ip for s in streams)
 
 
+def test_a_job_without_a_supervisor_has_no_rank_started_again(job):
+    with pytest.raises(BlockedError, match=r"nobody would start it again; a collective job does"):
+        restarting(job, 0)
+    assert _alive(job.pids()["rank0"])
+
+
 def test_a_sham_raises_no_alarm(job):
     def act():
         at = now_ns()
@@ -451,6 +460,100 @@ def test_regroup_goes_on_with_three_and_takes_the_fourth_back(ground):
         assert named.blames == "host2:eth1"
         assert not [e for e in trial.storm if e.detector == "job_error"]
         assert job.stop() == 0
+    finally:
+        job.leave()
+
+
+# ---- ranks that are started again ----------------------------------------------------------------
+
+
+def restarting(job, rank):
+    """The change that ends a rank of a job and has it started again, made ready."""
+    pid = job.pids()[f"rank{rank}"]
+    where = Where(pid=pid, started=native.process_state(pid)[1])
+    return native.build(ProcessRestart(Place("", process=f"rank{rank}")), where)
+
+
+def test_all_leave_and_meet_anew_when_a_rank_is_started_again(ground):
+    """Twice: the second time the rank that was started again is ended again."""
+    job = Job(ground, Collective(mode="restart"))
+    try:
+        job.ready()
+        for turn in (1, 2):
+            change = restarting(job, 2)
+            old = job.pids()["rank2"]
+
+            def act(change=change, turn=turn):
+                start = now_ns()
+                change.do()
+                event = Moment(start, now_ns())
+                job.wait_for("aborted", number=3, since=start)
+                assert change.in_force()
+                stopped = max(r["t"] for r in job.records if r["ev"] == "aborted")
+                time.sleep(0.5)
+                assert not [r for r in job.records if r["ev"] == "it" and r["t0"][-1] > stopped]
+                start = now_ns()
+                assert change.undo() == ()
+                heal = Moment(start, now_ns())
+                job.wait_for("steady", number=4, inc=turn, deadline_s=20)
+                return event, heal
+
+            trial = job.trial(act)
+            assert (change.in_force(), change.hits().seen, change.hits().hit) == (False, 1, 1)
+            change.close()
+            assert job.pids()["rank2"] != old
+            groups = [r for r in job.records if r["ev"] == "group" and r["inc"] == turn]
+            assert [r["members"] for r in groups] == [[0, 1, 2, 3]] * 4
+            assert trial.readings.extra["fate"] == "restarted"
+            assert trial.readings.trouble == ()
+            assert {"process.exited", "process.started", "job.regrouped"} <= {
+                e.name for e in trial.storm
+            }
+            named = next(e for e in trial.storm if e.blames)
+            assert (named.blames, named.facts["cause"]) == ("rank2", "killed")
+            down, heal = trial.measures["job_down_ms"], trial.windows.heal
+            outage_ms = (heal.earliest_ns - trial.windows.event.latest_ns) / 1e6
+            assert outage_ms < down.value < outage_ms + 10_000
+            assert trial.measures["job_lost_iterations_count"].value > 10
+            assert trial.measures["job_recovery_after_heal_ms"].value > 0
+            assert trial.measures["job_wrong_values"].value == 0
+            after = [r for r in trial.records if r["ev"] == "it" and r["inc"] == turn]
+            assert sum(r["full"] for r in after) >= 4 * 10, "all values of the first iterations"
+        assert not [r for r in job.records if r["ev"] == "stuck"]
+        assert job.stop() == 0
+    finally:
+        job.leave()
+
+
+def test_a_job_that_regroups_goes_on_without_the_rank_and_takes_the_new_one_in(ground):
+    job = Job(ground, Collective(mode="regroup"))
+    try:
+        job.ready()
+        with contextlib.closing(restarting(job, 1)) as change:
+            change.do()
+            job.wait_for("steady", number=3, inc=1, deadline_s=15)
+            assert change.undo() == ()
+        job.wait_for("steady", number=4, inc=2, deadline_s=15)
+        job.iterate(30)
+        groups = [r for r in job.records if r["ev"] == "group"]
+        assert [r["members"] for r in groups if r["inc"] == 1] == [[0, 2, 3]] * 3
+        assert [r["members"] for r in groups if r["inc"] == 2] == [[0, 1, 2, 3]] * 4
+        assert not [r for r in job.records if r["ev"] == "it" and r["bad"]]
+        assert job.stop() == 0
+    finally:
+        job.leave()
+
+
+def test_a_frozen_rank_is_ended_and_started_again_by_a_job_that_restarts(ground):
+    job = Job(ground, Collective(mode="restart"))
+    try:
+        old = job.ready().pids()["rank3"]
+        os.kill(old, signal.SIGSTOP)
+        job.wait_for("stuck", who=3, deadline_s=15)
+        job.wait_for("steady", number=4, inc=1, deadline_s=20)
+        assert job.pids()["rank3"] != old
+        assert job.stop() == 0
+        assert _gone(job.pids().values())
     finally:
         job.leave()
 

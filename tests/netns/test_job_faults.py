@@ -237,7 +237,7 @@ promise: A rank that misbehaves is noticed.
 fabric: pair
 fault: {FAULT}
 probes:
-  collective: {hosts: [host1, host2], op: all_reduce, size: 64 KiB}
+  collective: {hosts: [host1, host2], op: all_reduce, size: 64 KiB, mode: MODE}
 exposed: collective
 phases: {calm: 2 s, storm: 1 s, after: 1 s}
 trials: 1
@@ -253,8 +253,9 @@ def trial(bring_up, tmp_path):
     """`trial(fault, objective)` runs one trial on a fresh pair; its record."""
     pytest.importorskip("torch", reason="collective needs torch: pip install railbreak[job]")
 
-    def go(fault, objective):
+    def go(fault, objective, mode="ride", after="1 s"):
         text = JOB.replace("{FAULT}", f"{{{fault}}}").replace("OBJECTIVE", objective)
+        text = text.replace("MODE", mode).replace("after: 1 s", f"after: {after}")
         made = loads(text, "job.yaml")
 
         async def scenario():
@@ -296,6 +297,21 @@ def test_a_straggler_slows_the_job_and_spoils_nothing(trial):
     assert record.verdict == "pass", sentences(record)
     assert values(record)["job_busbw_ratio"] < 0.8
     assert record.trials[0].proof.hit == 20
+
+
+@pytest.mark.job
+@pytest.mark.slow
+def test_a_rank_that_is_started_again_costs_time_and_no_value(trial):
+    record = trial("rank_restart: {rank: 1}", RIGHT, mode="restart", after="6 s")
+
+    assert record.verdict == "pass", sentences(record)
+    [one] = record.trials
+    assert (one.proof.in_force, one.proof.seen, one.proof.hit, one.proof.residue) == (
+        True, 1, 1, ()
+    )  # fmt: skip
+    assert values(record)["job_down_ms"] > 1000
+    assert values(record)["job_recovery_after_heal_ms"] > 0
+    assert {"process.exited", "process.started"} <= {event.name for event in one.events}
 
 
 def test_a_process_that_does_not_listen_is_not_ended_by_a_wrong_value(two_hosts):

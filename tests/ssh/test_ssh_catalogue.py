@@ -62,6 +62,7 @@ ELSEWHERE = {
     "prefix_churn": "needs a session of FRR",
     "rail_down": "test_ssh_rails.py",
     "rank_kill": "test_remote_probes.py",
+    "rank_restart": "a rank, as rank_kill; its parent is told by the machine's own injector",
     "rank_stop": "test_remote_probes.py",
     "rendezvous_loss": "a drop at the ports of a node, as acl_drop",
     "route_detour": "needs a next hop that a route or a router has told",

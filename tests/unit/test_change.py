@@ -18,6 +18,7 @@ from chaos.change import (
     Place,
     PortMtu,
     PortShape,
+    ProcessRestart,
     ProcessSignal,
     Setting,
     Steps,
@@ -55,6 +56,7 @@ ONE_OF_EACH = (
     PortShape(WIRE, 10_000_000, 32_768, 65_536),
     Load(Place("host1"), "railbreak_x", "udp", 2, 0, "10.0.8.1", 9, 1400, 50_000_000),
     WireTo(WIRE, "railbreak_z", "spine2:eth1"),
+    ProcessRestart(Place("host1", process="rank0")),
 )
 FABRIC = Fabric(
     "f",

@@ -108,6 +108,7 @@ def test_two_losses_on_one_link_have_their_own_tables():
             r"one nftables expression without braces",
         ),
         ("rank_kill", {"rank": -1}, r"counted from 0"),
+        ("rank_restart", {"rank": -1}, r"counted from 0, got -1"),
         ("rank_stop", {"rank": "2"}, r"whole number"),
     ],
 )

@@ -111,6 +111,10 @@ MISUSES = {
     ),
     "a node that is none": ({"fault": "{node_down: {node: spine9}}"}, "did you mean spine"),
     "a rank without a job": ({"fault": "{rank_kill: {rank: 9}}"}, "exactly one collective job"),
+    "a restart that no job does": (
+        {"fault": "{rank_restart: {rank: 1}}", "probes": "{collective: {hosts: [host1, host2]}}"},
+        "rank_restart needs a job in mode restart or regroup, and collective is in mode ride",
+    ),
     "a rank below zero": ({"fault": "{rank_kill: {rank: -1}}"}, "counted from 0, got -1"),
     "a session of no port": (
         {"fault": "{bgp_down: {node: leaf1, neighbor: eth9}}"},
