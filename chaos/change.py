@@ -17,9 +17,11 @@ from typing import Any
 
 from chaos.changes.command import BgpNeighbour, NodePower
 from chaos.changes.daemon import DaemonState
+from chaos.changes.device import DeviceGone
 from chaos.changes.link import LinkState
 from chaos.changes.load import Load, tag_of
 from chaos.changes.packets import PacketDrop, PacketRule
+from chaos.changes.pause import PauseStorm
 from chaos.changes.place import Argv, Hits, Place, Side, Steps, Where
 from chaos.changes.port import PortMtu
 from chaos.changes.process import ProcessRestart, ProcessSignal
@@ -41,6 +43,7 @@ __all__ = [
     "BgpWithdraw",
     "Change",
     "DaemonState",
+    "DeviceGone",
     "Hits",
     "LinkState",
     "Load",
@@ -48,6 +51,7 @@ __all__ = [
     "OwnRoute",
     "PacketDrop",
     "PacketRule",
+    "PauseStorm",
     "Place",
     "PortMtu",
     "PortShape",
@@ -86,13 +90,15 @@ Change = (
     | PortShape
     | Load
     | WireTo
+    | DeviceGone
+    | PauseStorm
 )
 KINDS: dict[str, type[Change]] = {
     kind.kind: kind
     for kind in (
         *(LinkState, PacketDrop, PacketRule, ProcessSignal, BgpNeighbour, NodePower),
         *(OwnRoute, Setting, BgpWithdraw, BgpClear, DaemonState),
-        *(PortMtu, PortShape, Load, WireTo, ProcessRestart),
+        *(PortMtu, PortShape, Load, WireTo, ProcessRestart, DeviceGone, PauseStorm),
     )
 }
 

@@ -16,6 +16,7 @@ from chaos.change import (
     BgpWithdraw,
     Change,
     DaemonState,
+    DeviceGone,
     Hits,
     LinkState,
     Load,
@@ -23,6 +24,7 @@ from chaos.change import (
     OwnRoute,
     PacketDrop,
     PacketRule,
+    PauseStorm,
     PortMtu,
     PortShape,
     ProcessRestart,
@@ -34,8 +36,10 @@ from chaos.change import (
 from chaos.errors import FabricError
 from chaos.natives.command import Commanded
 from chaos.natives.daemon import Daemons
+from chaos.natives.device import Gone
 from chaos.natives.link import Downed
 from chaos.natives.load import Busy
+from chaos.natives.pause import Storming
 from chaos.natives.port import Sized
 from chaos.natives.process import Signalled, process_state
 from chaos.natives.route import Routed
@@ -112,6 +116,8 @@ _OPEN: Mapping[type[Change], Callable[[Any, Where, Mapping[str, Any] | None], Na
     PortShape: Shaped.open,
     Load: Busy.open,
     WireTo: rewired,
+    DeviceGone: Gone.open,
+    PauseStorm: Storming.open,
 }
 
 
@@ -130,7 +136,7 @@ def build(change: Change, where: Where, saved: Mapping[str, Any] | None = None) 
     if where.host:
         raise FabricError(f"{change.place}: it lies on machine {where.host}, not on this one")
     opened = _OPEN[type(change)]
-    if not where.netns or isinstance(change, AtRouter | NodePower | Load):
+    if not where.netns or isinstance(change, AtRouter | NodePower | Load | PauseStorm):
         return opened(change, where, saved)
     if inode(where.netns) != where.inode:
         raise FabricError(f"{change.place}: namespace {where.netns} is gone or was replaced")

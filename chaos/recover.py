@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from chaos.change import Load, ProcessSignal, to_json
+from chaos.change import Load, PauseStorm, ProcessSignal, to_json
 from chaos.errors import FabricError, RailbreakError
 from chaos.journal import Entry, Journal, boot_id, open_changes
 from chaos.native import build, process_state
@@ -211,7 +211,7 @@ def _gone(entry: Entry) -> str:
         if started != where.started or state == "Z":
             return f"process {where.pid} has ended"
         return ""
-    if isinstance(entry.change, Load):
+    if isinstance(entry.change, Load | PauseStorm):
         return ""  # its processes are looked for by their ids, wherever they are
     if where.netns and inode(where.netns) != where.inode:
         return f"network namespace {where.netns} is no more"

@@ -18,7 +18,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from chaos.change import Hits, Load, Where
 from chaos.errors import ApplyError, FabricError
@@ -30,6 +30,20 @@ _CPUCLOCK_SCHED = 2  # the clock of a process's processor time, to the nanosecon
 _COUNTS = struct.Struct("=QQ")  # datagrams sent, datagrams that the kernel refused
 _PAUSE_S = 0.0005
 _BEHIND_S = 0.02  # what a sender that was not let run may make up for
+
+
+class Named(Protocol):
+    """A change that processes are born for."""
+
+    @property
+    def tag(self) -> str:
+        """Their name."""
+        ...
+
+    @property
+    def nice(self) -> int:
+        """Their nice level."""
+        ...
 
 
 @dataclass(slots=True)
@@ -86,7 +100,7 @@ class Busy:
         """Have the processes born, waiting; or find those that another process bore."""
         made = cls(change, where, mmap.mmap(-1, change.processes * _COUNTS.size))
         if saved is not None:
-            made.born = [one for pid, at in saved["processes"] if (one := _found(pid, at))]
+            made.born = [one for pid, at in saved["processes"] if (one := found(pid, at))]
             made.working = bool(made.born)
             return made
         if where.netns and inode(where.netns) != where.inode:
@@ -102,7 +116,7 @@ class Busy:
     def _bear(self) -> None:
         try:
             for number in range(self.change.processes):
-                self.born.append(_bear(self.change, self._work(number)))
+                self.born.append(bear(self.change, self._work(number)))
         except OSError as error:
             self._end()
             raise FabricError(
@@ -185,7 +199,7 @@ class Busy:
         self.born = []
 
 
-def _found(pid: int, started: int) -> Born | None:
+def found(pid: int, started: int) -> Born | None:
     """A process that another one bore; None when it has ended."""
     try:
         fd = os.pidfd_open(pid)
@@ -208,8 +222,12 @@ def _on_cpu_ms(pid: int, started: int) -> float:
         return 0.0
 
 
-def _bear(change: Load, work: Callable[[], None]) -> Born:
-    """Fork a process that waits for a byte, then works until it is killed."""
+def bear(change: Named, work: Callable[[], None]) -> Born:
+    """Fork a process that waits for a byte, then works until it is killed; call `Born.end` on it.
+
+    Raises:
+        OSError: it cannot be born.
+    """
     waits, gate = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     pid = os.fork()
@@ -222,7 +240,7 @@ def _bear(change: Load, work: Callable[[], None]) -> Born:
     return Born(pid, process_state(pid)[1], os.pidfd_open(pid), gate)
 
 
-def _live(parent: int, change: Load, waits: int, work: Callable[[], None]) -> None:
+def _live(parent: int, change: Named, waits: int, work: Callable[[], None]) -> None:
     """The child: nothing of its parent is kept open, neither its input nor its output."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
