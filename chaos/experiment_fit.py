@@ -51,7 +51,8 @@ def fits_storm(fault: Any, shortest: Duration) -> None:
     try:
         fault.schedule(shortest, _Longest(0))
     except SpecError as error:
-        raise SpecError(f"{error.reason}, when all is drawn at its longest") from None
+        told = f"{error.reason}, when all is drawn at its longest"
+        raise SpecError(told, field=error.field) from None
 
 
 def meanings(fault: Any, fabric: Fabric) -> list[Any]:

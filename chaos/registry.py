@@ -21,15 +21,8 @@ from chaos.errors import SpecError, near
 from chaos.fabric import Fabric, Stream
 from chaos.fields import convert
 from chaos.timeline import Measure, Readings, Windows
+from chaos.turns import InForce as InForce
 from chaos.units import Duration
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """A stretch of the storm, relative to its start, during which the changes are in force."""
-
-    start_ns: int
-    end_ns: int
 
 
 @runtime_checkable

@@ -9,9 +9,9 @@ from chaos.change import Change
 from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import InForce, fault
+from chaos.turns import Turns
 from chaos.units import Duration
 from faults.daemon_kill import DaemonKill
-from faults.link_flap import LinkFlap
 
 DOWN, UP = Duration.parse("500 ms"), Duration.parse("3 s")
 SHORTEST_UP = Duration.parse("2 s")  # a start takes up to a second, its proof included
@@ -58,8 +58,8 @@ class DaemonRestart:
             )
         self._turns()
 
-    def _turns(self) -> LinkFlap:
-        return LinkFlap("any", down=self.down, up=self.up, count=self.count)
+    def _turns(self) -> Turns:
+        return Turns.of(self.down, self.up, count=self.count)
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """That of `daemon_kill`."""
@@ -67,4 +67,4 @@ class DaemonRestart:
 
     def schedule(self, storm: Duration, rng: random.Random) -> tuple[InForce, ...]:
         """Turns from the start of the storm on, as a flapping link has them."""
-        return self._turns().schedule(storm, rng)
+        return self._turns().spans(storm, rng)

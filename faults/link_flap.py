@@ -6,14 +6,11 @@ import random
 from dataclasses import dataclass
 
 from chaos.change import Change
-from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import InForce, fault
+from chaos.turns import NO_JITTER, Turns
 from chaos.units import Duration, Hertz, Percent
 from faults.link_down import LinkDown
-
-NO_JITTER = Percent(0)
-FASTEST_HZ = 100  # above it the other end no longer sees every event
 
 
 @fault("link_flap", area="link")
@@ -61,27 +58,10 @@ class LinkFlap:
 
     def __post_init__(self) -> None:
         LinkDown(self.link, self.mode, self.end)  # refuses a wrong mode
-        timed = self.down is not None and self.up is not None
-        if timed is (self.frequency is not None) or (self.down is None) is not (self.up is None):
-            raise SpecError("link_flap needs either down and up, or frequency")
-        if min(self._turn()) <= 0 or sum(self._turn()) < 1e9 / FASTEST_HZ:
-            raise SpecError(
-                f"a flap must have at most {FASTEST_HZ} turns per second, each with time down and "
-                f"up, got down {self._turn()[0] / 1e6:g} ms and up {self._turn()[1] / 1e6:g} ms"
-            )
-        if self.count < 0:
-            raise SpecError(f"count must be 0 (as many as fit) or more, got {self.count}")
-        if self.jitter.value >= 100:
-            raise SpecError(f"jitter must be below 100 %, got {self.jitter}")
+        self._turns()
 
-    def _turn(self) -> tuple[int, int]:
-        """Nanoseconds down and up, without jitter."""
-        if self.frequency is not None:
-            half = round(5e8 / self.frequency.value)
-            return half, half
-        assert self.down is not None
-        assert self.up is not None
-        return self.down.ns, self.up.ns
+    def _turns(self) -> Turns:
+        return Turns.of(self.down, self.up, self.frequency, self.count, self.jitter)
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """Those of `link_down`."""
@@ -89,22 +69,4 @@ class LinkFlap:
 
     def schedule(self, storm: Duration, rng: random.Random) -> tuple[InForce, ...]:
         """Turns from the start of the storm on; only whole times down, none after its end."""
-        down, up = self._turn()
-        turns: list[InForce] = []
-        at = 0
-        while not self.count or len(turns) < self.count:
-            ends = at + self._jittered(down, rng)
-            if ends > storm.ns:
-                break
-            turns.append(InForce(at, ends))
-            at = ends + self._jittered(up, rng)
-        if len(turns) < max(self.count, 1):
-            raise SpecError(
-                f"{self.count or 1} turns of {(down + up) / 1e6:g} ms do not fit into a storm of "
-                f"{storm}; {len(turns)} do"
-            )
-        return tuple(turns)
-
-    def _jittered(self, length_ns: int, rng: random.Random) -> int:
-        share = self.jitter.value / 100
-        return max(1, round(length_ns * rng.uniform(1 - share, 1 + share)))
+        return self._turns().spans(storm, rng)

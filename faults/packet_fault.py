@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from chaos.change import Change, PacketRule, Place, aimed, table_name
+from chaos.errors import SpecError
 from chaos.fabric import Fabric
-from chaos.packets import Rule, Schedule, Selector
+from chaos.packets import Rule, Selector, When
 from chaos.packets.action import DROP, Action
 from chaos.packets.engines import AUTO, named
-from chaos.packets.schedule import ALWAYS
 from chaos.packets.selector import EVERYTHING
-from chaos.registry import fault
+from chaos.packets.when import THROUGHOUT
+from chaos.registry import InForce, fault
+from chaos.units import Duration
 
 
 @fault("packet_fault", area="packets")
@@ -40,7 +43,9 @@ class PacketFault:
         select: Which packets: `family`, `source`, `destination`, `protocol`, `sport`, `dport`,
             `dscp`, `ecn`; RoCEv2: `roce`, `opcode`, `dest_qp`, `psn`, `ack_request`, `syndrome`.
         when: On which of them: `all`, `first`, `after`, `every` and `offset`, `random` and `seed`,
-            `psn` (once), `enter`, `leave`, `bad`, `good` and `seed` (bursts).
+            `psn` (once), `enter`, `leave`, `bad`, `good` and `seed` (bursts). And at which times
+            within the fault: `from`, `until`; in turns `on` and `off` (or `frequency`), `count`,
+            `jitter`. Each time in force counts its packets from the first.
         then: `drop`, `ce` (mark congestion), `bleach` (take ECN away), `dscp` with a code point,
             `fecn`, `becn`, `corrupt` (a checksum that does not fit; `corrupt=silent`: one that
             does), `duplicate`, `delay` and `jitter`, `reorder` and `within`, `rate` and `queue`,
@@ -52,6 +57,8 @@ class PacketFault:
         packet_fault link=leaf1--spine1 end=leaf1 select="opcode=nak" when="first=3"
         packet_fault link=leaf1--spine1 select="roce=true" when="random=0.1% seed=3"
         packet_fault link=leaf1--spine1 when="enter=1% leave=20%"
+        packet_fault link=leaf1--spine1 when="random=10% from=1s until=3s"
+        packet_fault link=leaf1--spine1 when="first=3 on=100ms off=400ms"
         packet_fault link=leaf1--spine1 select="ecn=ect" when="every=100" then=ce
         packet_fault link=leaf1--spine1 select="roce=true" when="random=0.1%" then=corrupt
         packet_fault link=leaf1--spine1 select="roce=true" then="delay=2ms jitter=1ms"
@@ -64,7 +71,7 @@ class PacketFault:
         >>> cable = Link(Port("leaf1", "eth1"), Port("spine1", "eth1"))
         >>> fabric = Fabric("f", {"leaf1": Node("leaf1"), "spine1": Node("spine1")}, (cable,))
         >>> naks = Selector.parse({"opcode": "nak"})
-        >>> lost = PacketFault("leaf1--spine1", "leaf1", naks, Schedule.parse({"first": 3}))
+        >>> lost = PacketFault("leaf1--spine1", "leaf1", naks, When.parse({"first": 3}))
         >>> lost.changes(fabric)[0].describe()
         'leaf1:eth1~wire: drop on first=3 of opcode=nak at ingress'
     """
@@ -72,20 +79,30 @@ class PacketFault:
     link: str
     end: str = "both"
     select: Selector = EVERYTHING
-    when: Schedule = ALWAYS
+    when: When = THROUGHOUT
     then: Action = DROP
     engine: str = AUTO
 
     def __post_init__(self) -> None:
         named(self.engine, self.then)
-        rule = Rule(self.select, self.when, self.then)
+        rule = Rule(self.select, self.when.of, self.then)
         rule.nft("t", "i", across="a")  # refuses what cannot be compiled
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One rule per direction; what is drawn is drawn anew for each."""
         _, ends = aimed(fabric, self.link, self.end)
-        rule = Rule(self.select, self.when, self.then)
+        rule = Rule(self.select, self.when.of, self.then)
+        text = f"{self.then} on {self.when} of {self.select}"  # two windows are two tables
         return tuple(
-            PacketRule(place, table_name("packet_fault", place, str(rule)), rule.towards(at), self.engine)
+            PacketRule(
+                place, table_name("packet_fault", place, text), rule.towards(at), self.engine
+            )
             for at, place in enumerate(Place.at(port, "wire") for port in ends)
         )
+
+    def schedule(self, storm: Duration, rng: random.Random) -> tuple[InForce, ...]:
+        """The whole storm, or what `when` says of it."""
+        try:
+            return self.when.spans(storm, rng)
+        except SpecError as error:
+            raise SpecError(error.reason, field=f"when{error.field}") from None

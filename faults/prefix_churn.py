@@ -9,8 +9,8 @@ from chaos.change import Change
 from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import InForce, fault
+from chaos.turns import Turns
 from chaos.units import Duration
-from faults.link_flap import LinkFlap
 from faults.route_withdraw import RouteWithdraw
 
 TURN = Duration.parse("500 ms")
@@ -62,8 +62,8 @@ class PrefixChurn:
                 )
         self._turns()
 
-    def _turns(self) -> LinkFlap:
-        return LinkFlap("any", down=self.down, up=self.up, count=self.count)
+    def _turns(self) -> Turns:
+        return Turns.of(self.down, self.up, count=self.count)
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """That of `route_withdraw`."""
@@ -71,4 +71,4 @@ class PrefixChurn:
 
     def schedule(self, storm: Duration, rng: random.Random) -> tuple[InForce, ...]:
         """Turns from the start of the storm on, as a flapping link has them."""
-        return self._turns().schedule(storm, rng)
+        return self._turns().spans(storm, rng)

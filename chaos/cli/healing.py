@@ -93,6 +93,7 @@ async def _inject(
     changes = place_processes(aimed.fault.changes(driver.fabric), {})
     await asyncio.to_thread(quarantine.be_free, [one.place.node for one in changes], driver)
     reach = budget.hold(as_text(aimed.fault), changes, driver.fabric, limits, driver.fidelity)
+    spans = aimed.fault.schedule(length, random.Random(seed))
     before = await driver.snapshot()
     hands = await driver.arm(
         changes,
@@ -103,7 +104,6 @@ async def _inject(
     for warning in driver.warnings:
         err.print(f"note: {warning}", style="yellow", markup=False)
     try:
-        spans = aimed.fault.schedule(length, random.Random(seed))
         await hands.start(now_ns() + int(getattr(driver, "lead_ns", LEAD_NS)), spans)
         if not quiet:
             out.print(f"[bold]{as_text(aimed.fault)}[/] on {instance} for {length}")

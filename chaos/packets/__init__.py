@@ -1,7 +1,8 @@
 """The packet language: which packets, when, then what. Pure; compiled to nftables text.
 
 A rule is a selector, a schedule and an action, each a frozen value with one YAML form. The same
-rule says on paper which frames it acts on (`Rule.hit`) and in the kernel (`Rule.nft`).
+rule says on paper which frames it acts on (`Rule.hit`) and in the kernel (`Rule.nft`). A `When` is
+a schedule, and the times within a fault at which a rule is in force.
 """
 
 from chaos.packets.action import Action
@@ -11,6 +12,7 @@ from chaos.packets.rule import Rule
 from chaos.packets.schedule import After, All, Every, First, Psn, Schedule
 from chaos.packets.selector import Selector, select
 from chaos.packets.view import View, matches
+from chaos.packets.when import When
 
 __all__ = [
     "Action",
@@ -26,6 +28,7 @@ __all__ = [
     "Schedule",
     "Selector",
     "View",
+    "When",
     "matches",
     "select",
 ]

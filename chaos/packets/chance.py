@@ -31,17 +31,16 @@ class Chance(Schedule):
     """
 
     word: ClassVar[str] = "random"
-    share: Percent
+    of: Percent
     seed: int = 1
 
     def __post_init__(self) -> None:
-        parts = self.share.millionths
+        parts = self.of.millionths
         if not parts:
-            raise SpecError(f"0.0001 % to 100 % expected, got {self.share}", field=".random")
+            raise SpecError(f"0.0001 % to 100 % expected, got {self.of}", field=".random")
         if parts > FINE_MILLIONTHS and parts % 100:
             raise SpecError(
-                f"above {FINE_MILLIONTHS / 1e4:g} % a multiple of 0.01 % expected, got "
-                f"{self.share}",
+                f"above {FINE_MILLIONTHS / 1e4:g} % a multiple of 0.01 % expected, got {self.of}",
                 field=".random",
             )
 
@@ -53,8 +52,8 @@ class Chance(Schedule):
 
     def pattern(self) -> tuple[int, tuple[int, ...]]:
         """The period, and the ordinals within it."""
-        period = 1_000_000 if self.share.millionths <= FINE_MILLIONTHS else 10_000
-        many = self.share.millionths * period // 1_000_000
+        period = 1_000_000 if self.of.millionths <= FINE_MILLIONTHS else 10_000
+        many = self.of.millionths * period // 1_000_000
         return period, tuple(sorted(random.Random(self.seed).sample(range(period), many)))
 
     def gates(self) -> tuple[Gate, ...]:
@@ -69,11 +68,6 @@ class Chance(Schedule):
         period, those = self.pattern()
         chosen = frozenset(those)
         return lambda ordinal: ordinal % period in chosen
-
-    def plain(self) -> Any:
-        """`random`, and the seed where it is not 1."""
-        seed = {} if self.seed == 1 else {"seed": self.seed}
-        return {"random": str(self.share), **seed}
 
 
 @dataclass(frozen=True, slots=True)

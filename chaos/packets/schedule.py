@@ -31,10 +31,10 @@ class Gate:
     through: Numbers
 
 
+@dataclass(frozen=True, slots=True)
 class Schedule(ABC):
     """When a rule acts. `All`, `First`, `After`, `Every`, `Chance`, `Psn` and `Bursts` are some."""
 
-    __slots__ = ()
     #: The word that begins the YAML form.
     word: ClassVar[str] = ""
 
@@ -64,7 +64,7 @@ class Schedule(ABC):
         seed = getattr(self, "seed", None)
         if seed is None:
             return self
-        return replace(self, seed=seed * 2 + direction)  # type: ignore[type-var]
+        return replace(self, **{"seed": seed * 2 + direction})
 
     @staticmethod
     def parse(value: Any) -> Schedule:
@@ -89,12 +89,16 @@ class Schedule(ABC):
         if kind is None:
             plain.refuse_unknown(given, {**KINDS, "all": All}, "when")
             raise SpecError(f"when needs one of all, {', '.join(KINDS)}")
-        known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
         for key in given:
             if key in KINDS and KINDS[key] is not kind:
                 raise SpecError(f"{kind.word} and {key} cannot both be", field=f".{key}")
-        plain.refuse_unknown(given, {kind.word: 0, **known}, f"when {kind.word}")
+        plain.refuse_unknown(given, dict.fromkeys(kind.words()), f"when {kind.word}")
         return kind.read(given)
+
+    @classmethod
+    def words(cls) -> tuple[str, ...]:
+        """Those of this kind, the one that begins its YAML form first."""
+        return (cls.word, *(item.name for item in fields(cls) if item.name not in ("of", cls.word)))
 
     @classmethod
     @abstractmethod
@@ -104,7 +108,7 @@ class Schedule(ABC):
     def plain(self) -> Any:
         """As YAML has it."""
         made = {}
-        for item in fields(self):  # type: ignore[arg-type]
+        for item in fields(self):
             one = getattr(self, item.name)
             if item.name in (self.word, "of") or one != item.default:
                 key = self.word if item.name == "of" else item.name
@@ -121,8 +125,7 @@ class Schedule(ABC):
         some = {"type": ["integer", "number", "string", "array"]}
         kinds = []
         for word, kind in KINDS.items():
-            names = [item.name for item in fields(kind) if item.name != "of"]  # type: ignore[arg-type]
-            properties = dict.fromkeys((word, *names), some)
+            properties = dict.fromkeys(kind.words(), some)
             table = {"type": "object", "additionalProperties": False, "properties": properties}
             kinds.append({**table, "required": [word]})
         return {"anyOf": [{"type": "string"}, *kinds]}

@@ -19,7 +19,7 @@ from chaos.change import (
 )
 from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
-from chaos.packets import Rule
+from chaos.packets import Rule, When
 from chaos.registry import FAULTS, InForce, load
 from chaos.units import Bitrate, Duration, Hertz, Percent, Size
 from faults.acl_drop import AclDrop
@@ -65,8 +65,9 @@ CABLE = "h1:eth1--h2:eth1"
 
 def packets(end="h1", **words):
     """A packet fault by the words of its YAML form."""
+    when = When.parse(words.pop("when", "all"))
     rule = Rule.parse(words)
-    return PacketFault(CABLE, end, rule.select, rule.when, rule.then)
+    return PacketFault(CABLE, end, rule.select, when, rule.then)
 
 
 ONE_OF_EACH = {
@@ -121,6 +122,8 @@ MORE = {
     "packet_fault random": packets("both", when={"random": "1 %", "seed": 3}),
     "packet_fault bursts": packets(when={"enter": "1 %", "leave": "20 %"}),
     "packet_fault psn": packets(when={"psn": [5, 7]}),
+    "packet_fault window": packets(when={"random": "1 %", "from": "1 s", "until": "1.5 s"}),
+    "packet_fault train": packets("both", when={"first": 3, "frequency": "5 Hz", "jitter": "20 %"}),
     "packet_fault naks": packets(select={"opcode": "nak"}),
     "packet_fault syndrome": packets(select={"syndrome": "rnr_nak", "ack_request": False}),
     "packet_fault flow": packets(

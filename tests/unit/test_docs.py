@@ -11,7 +11,7 @@ import yaml
 from chaos.experiment import load
 from chaos.objectives import Bound
 from chaos.observe import LASTING
-from chaos.packets import Action, Schedule, Selector
+from chaos.packets import Action, Selector, When
 from chaos.registry import FAULTS, build
 from chaos.registry import load as load_registry
 from chaos.shipped import experiment_path
@@ -61,7 +61,7 @@ def test_the_page_on_packets_shows_rules_that_are_read():
     for row in rows["select"]:
         Selector.parse(row[-1])
     for row in rows["when"]:
-        Schedule.parse(row[-1])
+        When.parse(row[-1])
     for row in rows["then"]:
         Action.parse(row[0])
     named = {word for row in rows["select"] for word in re.split(r"`, `", row[0])}

@@ -150,7 +150,7 @@ def test_a_flap_fills_the_storm_and_ends_up():
 def test_a_count_that_does_not_fit_is_refused():
     flap = LinkFlap(CABLE, frequency=Hertz(2), count=8)
     assert len(spans(flap, "4 s")) == 8
-    with pytest.raises(SpecError, match=r"8 turns of 500 ms do not fit into a storm of 3 s; 6 do"):
+    with pytest.raises(SpecError, match=r"8 turns of 500 ms do not fit into 3 s; 6 do"):
         spans(flap, "3 s")
     with pytest.raises(SpecError, match=r"1 turns of 500 ms do not fit"):
         spans(LinkFlap(CABLE, frequency=Hertz(2)), "100 ms")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 WORDS = {
     "errors", "units", "fabric", "change", "changes", "timeline", "registry", "fields", "roce",
-    "packets",
+    "packets", "turns",
 }  # fmt: skip
 #: A room may import only from rooms above it in this list (and from its own).
 LAYERS = (
