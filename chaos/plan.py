@@ -239,14 +239,16 @@ def commands(change: Change, ifname: str = "", there: There | None = None) -> li
         where = Where(pid=1)
         inside = f"process {place.process}"
     else:
-        where = Where(ifname=ifname or place.port, across=f"{ifname or place.port}-far")
+        receives = engine is not None and engine.name == "nfqueue"
+        across = "" if receives else f"{ifname or place.port}-far"
+        where = Where(ifname=ifname or place.port, across=across)
         inside = f"wire facing {place.node}" if place.side == "wire" else place.node
         inside = "this machine" if isinstance(change, NodePower) else inside
     steps = change.steps(where)
     told = [head]
     if engine is not None and isinstance(change, PacketRule):
         told.append(f"             engine {engine}")
-        if engine.name == "worker":
+        if engine.name in ("nfqueue", "worker"):
             text = change.ruleset(where.ifname, where.across)
             told.append(f"             its table: nft {' '.join(text.split())}")
     for word, argvs in (("do", steps.do), ("undo", steps.undo)):

@@ -15,7 +15,18 @@ from chaos.changes.queue import LANE, QUEUES, Queue
 from chaos.errors import SpecError
 from chaos.packets import Rule
 from chaos.packets.chance import FINE_MILLIONTHS
-from chaos.packets.engines import AUTO, There, choose
+from chaos.packets.engines import AUTO, At, There, choose
+
+#: Ends the workers of a table in this network namespace, by shell alone: what takes a change back
+#: where all else of ours is dead has nothing more. A worker that ends takes its table with it.
+_END = (
+    "of() { for one in $(grep -lsF '\"table\":\"'$1'\"' /proc/[0-9]*/cmdline); do "
+    'd=${one%/cmdline}; [ "$(readlink $d/ns/net)" = "$(readlink /proc/self/ns/net)" ] && '
+    "echo ${d#/proc/}; done; }; "
+    'for how in TERM CONT; do p=$(of $1); [ -z "$p" ] || kill -$how $p; done 2>/dev/null; '
+    'n=0; while p=$(of $1); [ -n "$p" ]; do n=$((n+1)); [ $n -lt 50 ] || kill -KILL $p; '
+    "[ $n -lt 70 ] || exit 1; sleep 0.1 || sleep 1; done"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,26 +144,41 @@ class PacketRule:
         """Interface that leads to the worker, where one does the action."""
         return f"rbt{zlib.crc32(self.table.encode()):08x}"
 
+    def _by(self, across: str) -> str:
+        """The engine, by what is reached where it is not known yet."""
+        if self.engine != AUTO:
+            return self.engine
+        return choose(self.rule.then, At(bool(across))).name
+
     def ruleset(self, ifname: str, across: str = "") -> str:
-        """nftables text."""
-        engine = self.settled(None).engine
+        """nftables text; a worker chooses the number of its queue."""
+        engine = self._by(across)
+        if engine == "nfqueue":
+            return self.rule.nft(self.table, ifname, queue="queue num N bypass")
         tap = self.tap if engine == "worker" else ""
         lane = LANE if engine in QUEUES else ""
         return self.rule.nft(self.table, ifname, across=across, tap=tap, lane=lane)
 
     def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
         """The same through `nft`, with a queue through `tc`, or by a worker started and ended."""
-        made = _table_steps(self.table, self.ruleset(where.ifname, where.across))
-        engine = self.settled(None).engine
+        engine = self._by(where.across)
+        family = "inet" if engine == "nfqueue" else "netdev"
+        made = _table_steps(self.table, self.ruleset(where.ifname, where.across), family)
         if engine == "nftables":
             return made
         if engine in QUEUES:
             queue = Queue.of(self.rule)
             undo = (*made.undo, queue.undo(where.across))
             return replace(made, do=(*queue.do(where.across), *made.do), undo=undo)
-        program = (sys.executable, "-m", "chaos.packet_worker")
-        do = (*program, "start", self.order(where.ifname, where.across))
-        return replace(made, do=(do,), undo=((*program, "stop", self.table),))
+        across = "" if engine == "nfqueue" else where.across
+        do = (
+            sys.executable,
+            "-m",
+            "chaos.packet_worker",
+            "start",
+            self.order(where.ifname, across),
+        )
+        return replace(made, do=(do,), undo=(("sh", "-c", _END, "railbreak", self.table),))
 
     def order(self, ifname: str, across: str) -> str:
         """What a worker is started with, as JSON."""
@@ -165,11 +191,11 @@ def _our_table(table: str) -> None:
         raise SpecError(f"table must be an identifier after railbreak_, got {table!r}")
 
 
-def _table_steps(table: str, ruleset: str) -> Steps:
+def _table_steps(table: str, ruleset: str, family: str = "netdev") -> Steps:
     return Steps(
         do=(("nft", ruleset),),
-        undo=(("nft", f"add table netdev {table}; delete table netdev {table}"),),
-        look=("nft", "list", "tables", "netdev"),
-        mark=f"table netdev {table}\n",
-        tally=("nft", "-j", "list", "counters", "table", "netdev", table),
+        undo=(("nft", f"add table {family} {table}; delete table {family} {table}"),),
+        look=("nft", "list", "tables", family),
+        mark=f"table {family} {table}\n",
+        tally=("nft", "-j", "list", "counters", "table", family, table),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from chaos import load, snapshot
-from chaos.change import Change, Place, Where
+from chaos.change import Change, DeviceGone, PauseStorm, Place, Where
 from chaos.driver import Done
 from chaos.drivers.fib import read_addresses
 from chaos.drivers.ready import Plugged
@@ -24,6 +24,7 @@ from chaos.fabric import Crossing, Fabric, Link, Node, Port, Stream
 from chaos.hands import Hands
 from chaos.natives.able import Here
 from chaos.netns import inode, inside
+from chaos.packets.engines import At
 from chaos.path import Counters, Tracer
 from chaos.registry import Program
 from chaos.snapshot import Snapshot
@@ -69,8 +70,11 @@ class LocalReach(ABC):
 
     @classmethod
     def engines(cls) -> Mapping[str, str] | None:
-        """Engines of packet rules by name → why one is not on this machine; each is tried."""
-        return Here()
+        """Engines of packet rules by name → why one is not on this machine; each is tried.
+
+        Only the interface is reached that receives; a driver that reaches more says so.
+        """
+        return At(False, Here())
 
     def bars(self, program: Program) -> str:
         """Every program runs where namespaces are on this machine."""
@@ -144,6 +148,22 @@ def no_router(fabric: Fabric, node: str) -> str:
     if fabric.node(node).runs == "frr":
         return ""
     return f"{node} runs no BGP of FRR, so it has no session and no daemon of it; name a router"
+
+
+def no_device(change: DeviceGone) -> str:
+    """Why nothing can be taken from behind a port that is a veth."""
+    return (
+        f"{change.place} is an end of a veth pair and no PCI device: it has no driver that could "
+        "let go of it and no slot; use mode: carrier or admin, or machines over ssh"
+    )
+
+
+def no_pause(change: PauseStorm) -> str:
+    """Why nothing can be paused at the end of a veth pair."""
+    return (
+        f"{change.to} is an end of a veth pair, which honours no PFC: frames would be sent and "
+        "nothing would stop; link_slow holds traffic back here, pfc_storm needs machines over ssh"
+    )
 
 
 def hosts_of(fabric: Fabric) -> tuple[Node, ...]:

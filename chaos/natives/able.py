@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
+from chaos import nfqueue
 from chaos.changes.queue import Queue
 from chaos.errors import RailbreakError
 from chaos.natives.netem import added, repeats
@@ -105,6 +106,17 @@ def _worker() -> None:
     Tap("rbprobe").close()
 
 
+def _nfqueue() -> None:
+    compiler = Compiler()
+    try:
+        if not compiler.warm:
+            raise OSError(0, "no libnftables.so.1, to which its table belongs")
+        nfqueue.native(compiler)
+    finally:
+        compiler.close()
+    nfqueue.Queue("probe", nfqueue.HEADERS).close()
+
+
 #: How each is tried, and the cure where that fails.
 _TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "nftables": (
@@ -119,6 +131,10 @@ _TRIED: dict[str, tuple[Callable[[], object], str]] = {
     "htb": (
         lambda: _queue(Queue("htb", 8_000_000, 10_000)),
         "load sch_htb (modprobe sch_htb), or use a kernel that has it",
+    ),
+    "nfqueue": (
+        _nfqueue,
+        "load nfnetlink_queue and nft_queue (modprobe nft_queue), and install libnftables1",
     ),
     "worker": (_worker, "load tun (modprobe tun), and install libnftables1"),
 }

@@ -12,7 +12,7 @@ from chaos.natives.able import Here
 from chaos.natives.detour import Detoured
 from chaos.natives.queued import Queued
 from chaos.natives.tables import Dropped
-from chaos.packets.engines import AUTO, away
+from chaos.packets.engines import AUTO, At, away
 
 
 def ruled(
@@ -30,8 +30,8 @@ def ruled(
     if then.how is None and change.engine == AUTO:
         change = change.settled(None)  # nftables says by itself what it lacks
     else:
-        change = change.settled(Here() if saved is None else None)
+        change = change.settled(At(bool(where.across), Here()) if saved is None else None)
     if change.engine in QUEUES:
         return Queued.open(change, where, saved)
-    kind = Detoured if change.engine == "worker" else Dropped
+    kind = Detoured if change.engine in ("nfqueue", "worker") else Dropped
     return kind.open(change, where, saved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from chaos.errors import CapabilityError, SpecError, near
@@ -20,6 +20,13 @@ AUTO = "auto"
 #: not there either. `SEED` tells whether the draws of netem can be repeated.
 There = Mapping[str, str]
 SEED = "netem seed"
+#: Engines that put packets out of the other inner end of a cable.
+_ACROSS = ("netem", "htb", "worker")
+_NO_CABLE = (
+    "it puts packets out of the other inner end of a cable, and only the interface is reached that "
+    "receives; use the embedded fabric (driver netns)"
+)
+_NO_STACK = "it holds what a node receives, and a cable passes packets on; use engine worker"
 
 #: What waits in netem when a rule is taken back leaves in its own time.
 MOST_DELAY = Duration.parse("1 s")
@@ -57,6 +64,36 @@ class Engine:
         return f"{self.name}: {self.why}"
 
 
+@dataclass(frozen=True, slots=True)
+class At(Mapping[str, str]):
+    """What is there of engines at a place, by what is reached of it.
+
+    Attributes:
+        across: Both inner ends of a cable are reached; else only the interface that receives.
+        there: What is there besides; by default all.
+
+    Examples:
+        >>> At(across=False)["worker"].partition(",")[0]
+        'it puts packets out of the other inner end of a cable'
+        >>> At(across=True)["worker"]
+        ''
+    """
+
+    across: bool
+    there: There = field(default_factory=lambda: dict.fromkeys(ENGINES, ""))
+
+    def __getitem__(self, name: str) -> str:
+        if name in _ACROSS and not self.across:
+            return _NO_CABLE
+        return _NO_STACK if name == "nfqueue" and self.across else self.there[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.there)
+
+    def __len__(self) -> int:
+        return len(self.there)
+
+
 def _nftables(then: Action) -> str:
     if then.how is None:
         return ""
@@ -76,11 +113,7 @@ def _htb(then: Action) -> str:
     return "" if isinstance(then.how, Rate) else "htb does rate alone"
 
 
-def _nfqueue(then: Action) -> str:
-    return "nfqueue does nothing yet"
-
-
-def _worker(then: Action) -> str:
+def _process(then: Action) -> str:
     if then.how is None:
         return "nftables does it without a process"
     if isinstance(then.how, Rate) and then.how.of > MOST_CARRIED:
@@ -92,8 +125,8 @@ _UNABLE: Mapping[Name, Callable[[Action], str]] = {
     "nftables": _nftables,
     "netem": _netem,
     "htb": _htb,
-    "nfqueue": _nfqueue,
-    "worker": _worker,
+    "nfqueue": _process,
+    "worker": _process,
 }
 
 
@@ -142,7 +175,7 @@ def choose(then: Action, there: There | None = None, asked: str = AUTO) -> Engin
     Examples:
         >>> str(choose(Action("ce")))
         'nftables: it overwrites the header in the kernel, by itself'
-        >>> here = {"nftables": "", "netem": "no sch_netem; load it", "worker": ""}
+        >>> here = At(True, {"nftables": "", "netem": "no sch_netem; load it", "worker": ""})
         >>> str(choose(Action.parse("delay=10ms"), here))
         'worker: nftables cannot hold a packet back; netem is not here: no sch_netem'
         >>> choose(Action.parse("delay=10ms"), here, "netem")
@@ -159,7 +192,8 @@ engine out, then worker does it
                 passed.append(why)
             continue
         if there is not None and (why := _not_there(name, there)):
-            passed.append(f"{name} is not here: {why.partition(';')[0]}")
+            if why not in (_NO_CABLE, _NO_STACK):
+                passed.append(f"{name} is not here: {why.partition(';')[0]}")
             continue
         if name == "nftables":
             why = _BY_ITSELF.get(then.deed, "it overwrites the header in the kernel, by itself")
@@ -209,8 +243,8 @@ def _refused(then: Action, there: There) -> Iterator[str]:
         if why := unable(name, then):
             if _NEAR[name](then):
                 yield why
-        else:
-            yield f"{name}: {_not_there(name, there)}"
+        elif (lacks := _not_there(name, there)) not in (_NO_CABLE, _NO_STACK):
+            yield f"{name}: {lacks}"
 
 
 def _name(asked: str) -> Name:
@@ -220,20 +254,12 @@ def _name(asked: str) -> Name:
 def away(then: Action) -> str:
     """Why an action can only be done within a cable, and what instead; empty where it cannot.
 
-    Where only an interface that receives is reached, what arrives goes up the stack of its node,
-    and there is nowhere to put a packet back.
+    Where only an interface that receives is reached, what arrives goes up the stack of its node:
+    it can be held there, but not sent a second time.
     """
-    if then.how is None and then.deed != "duplicate":
+    if then.deed != "duplicate":
         return ""
-    instead = {
-        "delay": "tc netem delay on that port",
-        "reorder": "tc netem reorder on that port",
-        "duplicate": "tc netem duplicate on that port",
-        "rate": "tc tbf on that port",
-        "corrupt": "then: corrupt, which a receiver notices",
-        "forge": "then: drop of the acknowledgements (select: opcode=ack)",
-    }[then.deed]
     return (
-        f"{then} needs both inner ends of a cable, to take a packet from one and put it out of the "
-        f"other; use the embedded fabric (driver netns), or {instead}"
+        f"{then} needs both inner ends of a cable, to put a packet out of the other a second time; "
+        "use the embedded fabric (driver netns), or tc netem duplicate on the port that sends"
     )

@@ -27,7 +27,7 @@ from chaos.packets import (
     Selector,
     select,
 )
-from chaos.packets.engines import away, choose
+from chaos.packets.engines import ENGINES, At, away, choose
 from chaos.packets.nft import lines
 from chaos.packets.schedule import KINDS, MOST
 from chaos.plan import commands
@@ -258,7 +258,7 @@ def test_a_pattern_without_a_burst_is_refused_before_anything_is_done():
 
 
 def test_the_first_engine_that_can_do_it_does_it_and_says_why():
-    here = {"nftables": "", "htb": "", "netem": "no sch_netem; load it", "worker": ""}
+    here = At(True, {"nftables": "", "htb": "", "netem": "no sch_netem; load it", "worker": ""})
     made = {text: choose(Action.parse(text), here) for text in THENS}
     others = {text for text, engine in made.items() if engine.name != "nftables"}
     assert others == {text for text in THENS if "=" in text and "dscp" not in text}
@@ -276,7 +276,7 @@ def test_another_machine_does_the_same_by_another_engine():
     able = {"nftables": "", "netem": "", "htb": "", "worker": ""}
     delay, rate = Action.parse("delay=10ms jitter=1ms"), Action.parse("rate=1Mbit/s")
     assert choose(delay, able).name == "netem"
-    assert choose(rate, able | {"htb": "no sch_htb; load it"}).name == "worker"
+    assert choose(rate, At(True, able | {"htb": "no sch_htb; load it"})).name == "worker"
     unseeded = choose(delay, able | {"netem seed": "no seed before Linux 6.6"})
     assert unseeded.why.endswith("its draws differ from run to run: no seed before Linux 6.6")
     assert "draws" not in choose(Action.parse("delay=10ms"), able | {"netem seed": "none"}).why
@@ -284,7 +284,10 @@ def test_another_machine_does_the_same_by_another_engine():
 
 
 def test_where_no_engine_is_there_each_says_why_and_the_cure():
-    bare = {"nftables": "", "netem": "no sch_netem; load it", "worker": "no taps; modprobe tun"}
+    bare = At(
+        True,
+        {"nftables": "", "netem": "no sch_netem; load it", "worker": "no taps; modprobe tun"},
+    )
     with pytest.raises(CapabilityError) as refused:
         choose(Action.parse("delay=1ms"), bare)
     assert str(refused.value) == (
@@ -311,9 +314,9 @@ def test_an_engine_asked_for_that_is_not_there_is_refused_with_who_would():
         ("tbf", "rate=1Mbit/s", "no engine 'tbf'; did you mean htb"),
         ("netem", "drop", "engine netem cannot do drop: netem does delay alone; .*: nftables"),
         ("worker", "ce", "cannot do ce: nftables does it without a process"),
-        ("htb", "delay=1ms", "htb does rate alone; .* one that can: netem, worker"),
+        ("htb", "delay=1ms", "htb does rate alone; .* one that can: netem, nfqueue, worker"),
         ("worker", "rate=1Gbit/s", "carries 200 Mbit/s at most; .* one that can: htb"),
-        ("netem", "delay=2s", "so it holds a packet 1 s at most; .* can: worker"),
+        ("netem", "delay=2s", "so it holds a packet 1 s at most; .* can: nfqueue, worker"),
         ("netem", "delay=900ms jitter=101ms", "so it holds a packet 1 s at most"),
         ("netem", "delay=500ms jitter=51ms shape=exponential", "a packet 1 s at most"),
         ("nftables", "reorder=3", "nftables cannot hold a packet back"),
@@ -330,20 +333,37 @@ def test_an_engine_that_cannot_do_it_is_refused_on_paper(asked, then, sentence):
 def test_what_needs_both_inner_ends_of_a_cable_is_refused_elsewhere_with_what_to_use():
     for text in THENS:
         why = away(Action.parse(text))
-        assert bool(why) is ("duplicate" in text or ("=" in text and "dscp" not in text)), text
+        assert bool(why) is ("duplicate" in text), text
         assert not why or "driver netns" in why
-    assert "tc netem delay on that port" in away(Action.parse("delay=1ms"))
     load()
-    words = {"link": "h1--h2", "end": "h1", "then": "delay=1ms"}
+    words = {"link": "h1--h2", "end": "h1", "then": "duplicate"}
     (change,) = build(FAULTS, "fault", "packet_fault", words).changes(FABRIC)
     logged = {"ssh": {"address": "192.0.2.1"}}
     nodes = {name: Node(name, settings=logged) for name in ("h1", "h2")}
-    assert "tc netem delay" in refusal(change, Fabric("f", nodes, FABRIC.links))
+    assert "tc netem duplicate" in refusal(change, Fabric("f", nodes, FABRIC.links))
+
+
+def test_where_only_a_receiver_is_reached_the_queue_does_what_a_cable_takes_a_worker_for():
+    everything = dict.fromkeys(ENGINES, "")
+    for text in THENS:
+        then = Action.parse(text)
+        cable, receiver = choose(then, At(True, everything)), choose(then, At(False, everything))
+        own = then.how is None
+        assert (cable.name == "nftables") is (receiver.name == "nftables") is own
+        assert cable.name != "nfqueue"
+        assert receiver.name in ("nftables", "nfqueue")
+    delay = Action.parse("delay=1ms")
+    for asked, across in (("worker", False), ("netem", False), ("nfqueue", True)):
+        with pytest.raises(CapabilityError, match=f"by engine {asked}: it .*; use .*then .* does"):
+            choose(delay, At(across, everything), asked)
+    bare = At(False, everything | {"nfqueue": "no nfnetlink_queue; load it"})
+    with pytest.raises(CapabilityError, match=r"hold a packet back; nfqueue: no .*; load it$"):
+        choose(delay, bare)
 
 
 def test_the_dry_run_says_which_engine_and_why():
     change = PacketRule(WIRE, "railbreak_t", Rule.parse({"then": "delay=1ms"}))
-    here = {"nftables": "", "netem": "no sch_netem; load it", "worker": ""}
+    here = At(True, {"nftables": "", "netem": "no sch_netem; load it", "worker": ""})
     told = "\n".join(commands(change, there=here))
     assert "engine worker: nftables cannot hold a packet back; netem is not here" in told
     assert "flags owner" in told
@@ -354,7 +374,12 @@ def test_the_dry_run_says_which_engine_and_why():
     none = commands(change, there={"nftables": ""})
     assert "not made: no engine here can do delay=1ms" in none[-1]
     unknown = "\n".join(commands(change))
-    assert "where it has none, worker does it" in unknown
+    assert "where it has none, nfqueue or worker does it" in unknown
+    queued = "\n".join(commands(change, there=At(False)))
+    assert "engine nfqueue: nftables cannot hold a packet back" in queued
+    assert "table inet railbreak_t" in queued
+    assert "queue num N bypass" in queued
+    assert '"across":""' in queued
 
 
 @pytest.mark.parametrize(

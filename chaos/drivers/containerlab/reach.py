@@ -13,10 +13,12 @@ import chaos
 from chaos.change import (
     AtRouter,
     Change,
+    DeviceGone,
     LinkState,
     NodePower,
     PacketDrop,
     PacketRule,
+    PauseStorm,
     Place,
     PortShape,
     Where,
@@ -28,7 +30,7 @@ from chaos.drivers.containerlab.binary import Binary
 from chaos.drivers.containerlab.cabling import Cabling, End
 from chaos.drivers.containerlab.nodes import Nodes
 from chaos.drivers.containerlab.runtime import Runtime
-from chaos.drivers.local import LocalReach, no_router
+from chaos.drivers.local import LocalReach, no_device, no_pause, no_router
 from chaos.drivers.state import State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
@@ -71,6 +73,10 @@ class LabReach(LocalReach):
             if place.node in deploy.containers_of(fabric):
                 return ""
             return f"{place.node} is no container, so nothing can {change.state} it"
+        if isinstance(change, DeviceGone):
+            return no_device(change)
+        if isinstance(change, PauseStorm):
+            return no_pause(change)
         if place.side != "wire":
             return ""
         link = fabric.link_at(Port(place.node, place.port))

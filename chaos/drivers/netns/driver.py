@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from chaos.change import AtRouter, Change, NodePower, Place, Where, WireTo
+from chaos.change import AtRouter, Change, DeviceGone, NodePower, PauseStorm, Place, Where, WireTo
 from chaos.driver import Audit, Capability, Done, unsupported
 from chaos.drivers import audit, ready, state
-from chaos.drivers.local import LocalReach, no_router
+from chaos.drivers.local import LocalReach, no_device, no_pause, no_router
 from chaos.drivers.netns import probing
 from chaos.drivers.netns.audit import cabling
 from chaos.drivers.netns.build import Build, entry_of
@@ -25,7 +25,9 @@ from chaos.drivers.spawn import Child
 from chaos.drivers.state import Running, State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
+from chaos.natives.able import Here
 from chaos.netns import inode
+from chaos.packets.engines import At
 from chaos.registry import Program
 
 #: Seconds that an injector has for healing after the owner of a fabric was killed.
@@ -162,7 +164,16 @@ class NetnsDriver(LocalReach):
             )
         if isinstance(change, AtRouter):
             return no_router(fabric, change.place.node)
+        if isinstance(change, DeviceGone):
+            return no_device(change)
+        if isinstance(change, PauseStorm):
+            return no_pause(change)
         return ""
+
+    @classmethod
+    def engines(cls) -> Mapping[str, str] | None:
+        """Both inner ends of every cable are reached."""
+        return At(True, Here())
 
     def locate(self, change: Change) -> Where:
         """Where a change acts now; a router's command line is entered from outside."""

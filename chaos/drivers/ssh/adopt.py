@@ -186,6 +186,11 @@ def _with_facts(
         "kernel": {port: [name, said[port]["index"]] for port, name in kernel.items()},
         "rdma": {port: list(facts["rdma"]) for port, facts in said.items() if facts["rdma"]},
         "pci": {port: facts["pci"] for port, facts in said.items() if facts["pci"]},
+        "driver": {port: facts["driver"] for port, facts in said.items() if facts["driver"]},
+        "pfc": {
+            **node.settings["ssh"].get("pfc", {}),
+            **{port: facts["pfc"] for port, facts in said.items() if facts["pfc"] is not None},
+        },
     }
     addresses = {port: tuple(facts["addresses"]) for port, facts in said.items()}
     return dataclasses.replace(node, addresses=addresses, settings={**node.settings, "ssh": ssh})

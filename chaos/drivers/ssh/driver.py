@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from chaos import load
-from chaos.change import Change, Place, Where
+from chaos.change import Change, DeviceGone, Place, Where
 from chaos.driver import Audit, Capability, Done, Holder, Process, unsupported
 from chaos.drivers import state
 from chaos.drivers.ssh import adopt, afar, probing, ready
@@ -35,6 +35,7 @@ from chaos.drivers.state import State
 from chaos.errors import CapabilityError, FabricError, SpecError, near
 from chaos.fabric import Fabric, Port
 from chaos.hands import distinct
+from chaos.packets.engines import At
 from chaos.registry import Program
 from chaos.snapshot import Snapshot
 from chaos.timeline import now_ns
@@ -333,8 +334,8 @@ class SshDriver:
 
     @classmethod
     def engines(cls) -> Mapping[str, str] | None:
-        """Not known before a rule is armed: each machine tries its own then."""
-        return None
+        """Those that can be where a machine receives; each tries its own when a rule is armed."""
+        return At(False)
 
     # ------------------------------------------------------------------ acting
 
@@ -377,6 +378,9 @@ class SshDriver:
             for mine in hosts.values()
             for at in mine
         }
+        for change in plan.changes:
+            if isinstance(change, DeviceGone) and change.place in wheres:
+                self._spare_our_own(change, wheres[change.place].ifname)
         await asyncio.gather(*(self.fleet[node].measure_clock() for node in hosts))
         turn = asyncio.Semaphore(ARMED_AT_ONCE)
         work = [
@@ -397,6 +401,19 @@ class SshDriver:
             await closed(armed)
             raise together(failed)
         return Together(changes, list(zip(armed, parts, strict=True)), plan.index)
+
+    def _spare_our_own(self, change: DeviceGone, ifname: str) -> None:
+        """Refuse a device that one of the interfaces lies on by which we are connected."""
+        node = change.place.node
+        known = self.fleet.interfaces[node]
+        pci = known[ifname]["pci"]
+        with_it = {name for name, facts in known.items() if pci and facts["pci"] == pci}
+        if ours := sorted(with_it & self.fleet.own.get(node, frozenset())):
+            raise CapabilityError(
+                f"{change.place} ({ifname}) lies on PCI device {pci}, as does {', '.join(ours)}, "
+                f"which carries our own connection to {node}: taking it would cut us off; choose a "
+                "port of another device"
+            )
 
     def _switch(self, node: str) -> bool:
         return bool(platform_of(self.fabric, node))

@@ -17,10 +17,12 @@ from chaos.change import (
     BgpNeighbour,
     Change,
     DaemonState,
+    DeviceGone,
     LinkState,
     NodePower,
     PacketDrop,
     PacketRule,
+    PauseStorm,
     Place,
     PortShape,
     WireTo,
@@ -208,9 +210,55 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
         return f"{place.node} is a host and runs no routing daemon; name a router"
     if isinstance(change, PacketRule) and (why := away(change.rule.then)):
         return why
+    if isinstance(change, DeviceGone):
+        return _no_device(change, fabric)
+    if isinstance(change, PauseStorm):
+        return _no_pause(change, fabric)
     if isinstance(change, PacketDrop | PacketRule | PortShape):
         return _bypassed(change, fabric)
     return ""
+
+
+def _no_device(change: DeviceGone, fabric: Fabric) -> str:
+    """The refusal of a port behind which there is no device, as far as the machine was asked."""
+    place, said = change.place, ssh_of(fabric, change.place.node)
+    if place.port not in said.get("kernel", {}) or place.port in said.get("driver", {}):
+        return ""
+    return (
+        f"{place} ({said['kernel'][place.port][0]}) is an interface that software made and no PCI "
+        "device: it has no driver that could let go of it and no slot; use mode: carrier or admin"
+    )
+
+
+def _no_pause(change: PauseStorm, fabric: Fabric) -> str:
+    """The refusal of pause frames to a port that does not obey them, as far as that is known."""
+    node, _, name = change.to.partition(":")
+    said = ssh_of(fabric, node)
+    told: Mapping[str, Sequence[int]] = said.get("pfc", {})
+    if name not in told:
+        if not said or platform_of(fabric, node):
+            called = interface_of(fabric, Port(node, name))
+            return (
+                f"whether {change.to} honours PFC is not known, and nothing would stop if it does "
+                f"not; look there, and say so in the inventory (railbreak: {{pfc: {{{called}: "
+                f"{change.priorities[0]}}}}})"
+            )
+        if name not in said.get("kernel", {}):
+            return ""  # nobody has asked that host yet
+        driver = said.get("driver", {}).get(name) or "none on a bus"
+        return (
+            f"{change.to} ({said['kernel'][name][0]}, driver {driver}) honours no PFC: frames "
+            "would be sent and nothing would stop; link_slow holds traffic back there"
+        )
+    deaf = [str(one) for one in change.priorities if one not in told[name]]
+    if not deaf:
+        return ""
+    which = ", ".join(map(str, told[name])) or "none"
+    return (
+        f"{change.to} honours PFC of priorities {which} and not {', '.join(deaf)}: frames would be "
+        "sent and nothing would stop; name those that it honours, or turn them on there "
+        "(dcb pfc set)"
+    )
 
 
 def _bypassed(change: PacketDrop | PacketRule | PortShape, fabric: Fabric) -> str:
