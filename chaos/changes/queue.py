@@ -36,9 +36,11 @@ _PACKET = 1_518
 DRAIN_S = 1.0
 _DELETE = (
     f'tc qdisc show dev "$0" | grep -q "^qdisc $1 {HANDLE:x}: root" || exit 0; '
+    f'[ "$1" = prio ] || tc class change dev "$0" parent {HANDLE:x}: classid {LANE} htb '
+    f"rate {AT_ONCE}bit burst 1m cburst 1m quantum 60000; "
     "n=0; while [ $n -lt $2 ] && "
     f"tc -s class show dev \"$0\" | grep -A 3 '{LANE} ' | grep -q 'backlog [0-9]*b [1-9]'; "
-    "do n=$((n + 1)); sleep 0.05; done; "
+    "do n=$((n + 1)); sleep 0.05 || sleep 1; done; "
     f'exec tc qdisc del dev "$0" root handle {HANDLE:x}:'
 )
 

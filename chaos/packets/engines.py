@@ -30,6 +30,8 @@ _NO_STACK = "it holds what a node receives, and a cable passes packets on; use e
 
 #: What waits in netem when a rule is taken back leaves in its own time.
 MOST_DELAY = Duration.parse("1 s")
+#: Below it a packet takes a second and more, for which nobody waits when a rule is taken back.
+LEAST_SHAPED = Bitrate(16_000)
 #: Above it a process per packet would be what is slow, and not the rate.
 MOST_CARRIED = Bitrate(200_000_000)
 _BY_ITSELF = {
@@ -110,7 +112,11 @@ def _netem(then: Action) -> str:
 
 
 def _htb(then: Action) -> str:
-    return "" if isinstance(then.how, Rate) else "htb does rate alone"
+    if not isinstance(then.how, Rate):
+        return "htb does rate alone"
+    if then.how.of < LEAST_SHAPED:
+        return f"htb lets go too late of what waits below {LEAST_SHAPED}"
+    return ""
 
 
 def _process(then: Action) -> str:

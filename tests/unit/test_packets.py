@@ -268,8 +268,8 @@ def test_the_first_engine_that_can_do_it_does_it_and_says_why():
     )
     assert all(engine.why for engine in made.values())
     rates = {text: engine.name for text, engine in made.items() if "rate" in text}
-    assert rates
-    assert set(rates.values()) == {"htb"}
+    assert {text for text, name in rates.items() if name == "worker"} == {"rate=2.5kbit/s queue=1s"}
+    assert set(rates.values()) == {"htb", "worker"}
 
 
 def test_another_machine_does_the_same_by_another_engine():
@@ -316,6 +316,7 @@ def test_an_engine_asked_for_that_is_not_there_is_refused_with_who_would():
         ("worker", "ce", "cannot do ce: nftables does it without a process"),
         ("htb", "delay=1ms", "htb does rate alone; .* one that can: netem, nfqueue, worker"),
         ("worker", "rate=1Gbit/s", "carries 200 Mbit/s at most; .* one that can: htb"),
+        ("htb", "rate=10kbit/s", "too late of what waits below 16 kbit/s; .* can: nfqueue, worker"),
         ("netem", "delay=2s", "so it holds a packet 1 s at most; .* can: nfqueue, worker"),
         ("netem", "delay=900ms jitter=101ms", "so it holds a packet 1 s at most"),
         ("netem", "delay=500ms jitter=51ms shape=exponential", "a packet 1 s at most"),

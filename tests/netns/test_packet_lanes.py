@@ -1,0 +1,224 @@
+"""Queues of the kernel that rules use: whose they are, what waits in them, what they leave."""
+
+import asyncio
+import os
+import signal
+import struct
+import time
+
+import pytest
+
+from chaos import native, recover, snapshot
+from chaos.change import PacketRule, Place, PortShape
+from chaos.changes.queue import HANDLE
+from chaos.errors import BlockedError
+from chaos.hands import Hands
+from chaos.natives.able import Here
+from chaos.registry import InForce
+from chaos.timeline import now_ns
+from chaos.units import Duration
+
+from .test_packet_actions import Road, numbers
+from .test_packets import TABLE, WIRE, roce, rule
+
+pytestmark = pytest.mark.netns
+
+#: Per engine, what takes some time.
+THENS = {"htb": "rate=1Mbit/s queue=1s", "netem": "delay=300ms"}
+
+
+@pytest.fixture(params=THENS)
+def engine(request):
+    """Each engine that is here."""
+    if why := Here()[request.param]:
+        pytest.skip(f"{request.param}: {why}")
+    return request.param
+
+
+@pytest.fixture
+def road(two_hosts, engine):
+    """Two hosts, and a rule between them by the engine."""
+    made = Road(two_hosts)
+    made.engine = engine
+    yield made
+    made.close()
+
+
+def opened(two_hosts, engine, saved=None):
+    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine]), engine)
+    return native.build(change, two_hosts.resolve(WIRE), saved)
+
+
+def roots(two_hosts):
+    """What is at the roots of the hidden ends."""
+    return [
+        one for one in two_hosts.run("wire", "tc", "qdisc").splitlines() if "noqueue" not in one
+    ]
+
+
+def far_of(two_hosts):
+    return two_hosts.resolve(WIRE).across
+
+
+def test_what_waits_when_it_is_taken_back_leaves_in_its_order(road):
+    came = []
+    with road.in_force(rule(then=THENS[road.engine])):
+        for number in range(40):
+            road.out.send(roce(number) + struct.pack(">I", number))
+        road._gather(road.come, came)
+        assert len(came) < 30
+    road._gather(road.come, came)
+
+    assert [number for number, _, _ in came] == list(range(40))
+    assert road.met.sent == 40
+    assert roots(road.two_hosts) == []
+
+
+def test_what_the_rule_does_not_mean_passes_by_at_once(road):
+    """The class owes, or holds; other packets do not wait for it."""
+    one = rule(select={"opcode": "middle"}, then=THENS[road.engine])
+    frames = [f for n in range(20) for f in (roce(n), roce(n, "rc_acknowledge"))]
+
+    came = road.go(one, frames)
+
+    assert sorted(numbers(came)) == list(range(40))
+    others = sorted(got.took_ns for got in came if got.number % 2)
+    assert others[10] < 5_000_000
+    slow = sorted(got.took_ns for got in came if got.number % 2 == 0)
+    assert slow[10] > 5_000_000
+    assert road.counted == {"seen": 20, "hit": 20, "passed": 0}
+
+
+def test_a_low_rate_loses_what_waits_longer_than_it_is_waited_for(two_hosts, monkeypatch, engine):
+    """And says so, with the number."""
+    monkeypatch.setattr("chaos.natives.queued.DRAIN_S", 0.02)
+    road = Road(two_hosts)
+    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine].replace("1Mbit", "16kbit")), engine)
+    made = native.build(change, two_hosts.resolve(WIRE))
+    try:
+        made.do()
+        for number in range(5):
+            road.out.send(roce(number) + struct.pack(">I", number))
+        assert made.undo() == ()
+        (sentence,) = made.trouble
+    finally:
+        made.undo()
+        made.close()
+        road.close()
+
+    lost = {"htb": 4, "netem": 5}[engine]  # htb lets the first one go
+    assert f"{lost} packets waited still" in sentence
+    assert made.met.waiting == lost
+    assert roots(two_hosts) == []
+
+
+def test_a_root_that_is_not_ours_is_refused_by_name_and_stays(two_hosts, engine):
+    far = far_of(two_hosts)
+    shape = ("tbf", "rate", "1gbit", "burst", "100k", "limit", "100k")
+    two_hosts.run("wire", "tc", "qdisc", "add", "dev", far, "root", "handle", "5:", *shape)
+    before = roots(two_hosts)
+    with pytest.raises(BlockedError, match=rf"the root of {far} is a tbf \(5:\) that is not ours"):
+        opened(two_hosts, engine)
+
+    late = opened(two_hosts, engine, {})
+    assert late.undo() == ()
+    assert not late.in_force()
+    late.close()
+    assert roots(two_hosts) == before
+
+
+def test_a_shaped_port_is_refused_with_what_to_do(two_hosts, engine):
+    place = Place("h2", "eth1", "wire")
+    shaped = native.build(PortShape(place, 8_000_000, 2000, 9000), two_hosts.resolve(place))
+    shaped.do()
+    try:
+        with pytest.raises(
+            BlockedError, match=r"shaped by us already .*give the rule engine: work"
+        ):
+            opened(two_hosts, engine)
+    finally:
+        assert shaped.undo() == ()
+        shaped.close()
+
+
+def test_a_second_rule_at_the_same_port_is_refused(two_hosts, engine):
+    made = opened(two_hosts, engine)
+    made.do()
+    try:
+        other = PacketRule(WIRE, f"{TABLE}_2", rule(then=THENS[engine]), engine)
+        with pytest.raises(BlockedError, match=r"a rule's queue is at .* already"):
+            native.build(other, two_hosts.resolve(WIRE))
+    finally:
+        assert made.undo() == ()
+        made.close()
+    assert roots(two_hosts) == []
+
+
+@pytest.mark.parametrize("half", ["table", "queue"])
+def test_half_of_it_is_taken_back_too(two_hosts, engine, half):
+    made = opened(two_hosts, engine)
+    made.do()
+    if half == "table":
+        far = far_of(two_hosts)
+        two_hosts.run("wire", "tc", "qdisc", "del", "dev", far, "root", "handle", f"{HANDLE:x}:")
+    else:
+        two_hosts.run("wire", "nft", "delete", "table", "netdev", TABLE)
+    assert made.in_force()
+    made.close()
+
+    later = opened(two_hosts, engine, {})
+    assert later.undo() == ()
+    assert not later.in_force()
+    later.close()
+    assert roots(two_hosts) == []
+    assert TABLE not in two_hosts.run("wire", "nft", "list", "tables")
+
+
+def test_by_hand_it_is_made_and_taken_back(two_hosts, engine):
+    """What a dry run prints, twice; its undo lets what waits leave."""
+    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine]), engine)
+    steps = change.steps(two_hosts.resolve(WIRE))
+    for _ in range(2):
+        for argv in steps.do:
+            two_hosts.run("wire", *argv)
+        assert len(roots(two_hosts)) == 1 + 1 + (engine == "netem")
+        assert two_hosts.ping() == 3
+        for _ in range(2):
+            for argv in steps.undo:
+                two_hosts.run("wire", *argv)
+        assert roots(two_hosts) == []
+
+
+def test_when_the_injector_is_killed_undo_takes_it_back(two_hosts, engine):
+    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine]), "auto")
+    before = snapshot.take(two_hosts.namespaces)
+    journal = two_hosts.folder / "journal.jsonl"
+
+    async def go():
+        hands = await Hands.arm(
+            (change,),
+            two_hosts.wheres((change,)),
+            journal=journal,
+            max_life=Duration.parse("30 s"),
+            log_dir=two_hosts.folder,
+        )
+        (settled,) = hands.changes
+        await hands.start(now_ns() + 5_000_000, [InForce(0, 10**10)])
+        until = time.monotonic() + 5
+        while not roots(two_hosts):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        os.kill(hands.pid, signal.SIGKILL)
+        await asyncio.sleep(0.1)
+        found = await asyncio.to_thread(recover.undo, [journal])
+        await hands.close()
+        return settled, found
+
+    settled, found = asyncio.run(go())
+
+    assert settled.engine == engine
+    assert settled.describe().endswith(f"at ingress, by {engine}")
+    assert [one.outcome for one in found] == ["taken_back"]
+    assert two_hosts.ping() == 3
+    assert asyncio.run(snapshot.settle(two_hosts.namespaces, before, 5)) == ()
+    assert roots(two_hosts) == []
