@@ -168,10 +168,11 @@ class Detoured:
 
 
 def _started(order: str) -> subprocess.Popen[bytes]:
-    root = str(Path(chaos.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    root = Path(chaos.__file__).parents[1]
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    program = ("-m",) if root.is_dir() else (str(root),)  # a machine has us in one file
     return subprocess.Popen(
-        (sys.executable, "-m", "chaos.packet_worker", "run", order),
+        (sys.executable, *program, "chaos.packet_worker", "run", order),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

@@ -7,12 +7,14 @@ refused with the reason (docs/faults.md); the last test holds the list to the ca
 import asyncio
 import random
 import shlex
+from ipaddress import IPv4Address
 
 import pytest
 
 from chaos import catalogue
 from chaos.drivers.ssh.places import refusal
 from chaos.registry import FAULTS, build, load
+from chaos.roce import AETH, IPv4, Packet, bth
 from chaos.units import Duration
 from chaos.worded import fields_from
 from tests.ssh.test_ssh_driver import on, put
@@ -34,6 +36,12 @@ LINES = {
     "packet_fault link=h1--r1 end=h1 select=family=4 then=ce": True,
     "packet_fault link=h1--r1 end=h1 select=family=4 then=dscp=af31": True,
     "packet_fault link=h1--r1 end=h1 select=family=4 then=corrupt": True,
+    "packet_fault link=h1--r1 end=h1 select=family=4 then='delay=5ms jitter=1ms'": True,
+    "packet_fault link=h1--r1 end=h1 select=family=4 when=every=10 then=reorder=2": True,
+    "packet_fault link=h1--r1 end=h1 select=family=4 then=rate=100kbit/s": True,
+    "packet_fault link=h1--r1 end=h1 then=corrupt=silent": True,
+    "packet_fault link=h1--r1 end=h1 then=forge=remote_access_error": True,
+    "packet_fault link=h1--r1 end=h1 then='forge=cnp qp=17'": True,
     "node_down node=h1": False,
     "nic_kill node=h1": False,
     "mtu_mismatch link=h1--r1 end=h1 mtu=1000": True,
@@ -47,6 +55,23 @@ LINES = {
     "route_blackhole node=r1 prefix=198.19.2.0/24": False,
     "forwarding_off node=r1": False,
 }
+#: Data and acknowledgements of RoCEv2 from h1 to h2, as UDP carries them: 50 of each.
+ROCE = """
+import socket, sys, time
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for turn in range(50):
+    for payload in sys.argv[1:]:
+        out.sendto(bytes.fromhex(payload), ("198.19.2.2", 4791))
+        time.sleep(0.01)
+"""
+_ENDS = IPv4(IPv4Address("198.19.1.2"), IPv4Address("198.19.2.2"))
+PAYLOADS = [
+    packet.write()[14 + 20 + 8 :].hex()
+    for packet in (
+        Packet(_ENDS, bth("rc_send_only", 17, 1), (), bytes(64)),
+        Packet(_ENDS, bth("rc_acknowledge", 17, 1), (AETH(0, 1),)),
+    )
+]
 #: Faults that need what these machines have not: FRR, several legs, ranks, rails, planes.
 ELSEWHERE = {
     "bgp_down": "test_frr_over_ssh.py",
@@ -106,6 +131,8 @@ def test_it_acts_on_machines_and_leaves_no_trace(three, home, line, met):
                 else ()
             )
             argv = ("ping", "-q", "-i", "0.01", "-c", "110", "-W", "1", *sized, "198.19.2.2")
+            if "corrupt=silent" in line or "forge=" in line:
+                argv = ("python3", "-c", ROCE, *PAYLOADS)
             await asyncio.to_thread(three["h1"].run, *argv, check=False)
 
         spans = fault.schedule(STORM, random.Random(1))
@@ -114,6 +141,7 @@ def test_it_acts_on_machines_and_leaves_no_trace(three, home, line, met):
     proof = on(three, home, work)
 
     assert proof.in_force, proof.changes
+    assert proof.trouble == ()
     assert all(one.taken_back for one in proof.changes)
     if met:
         assert sum(one.hit or 0 for one in proof.changes) > 0, proof.changes

@@ -20,6 +20,7 @@ ROOT = Path(chaos.__file__).resolve().parents[1]
 #: Programs that a machine is asked to run; the probes' programs besides.
 PROGRAMS = (
     "chaos.injector",
+    "chaos.packet_worker",
     "chaos.drivers.ssh.far.steward",
     "chaos.drivers.ssh.far.takeback",
     "chaos.drivers.ssh.far.now",
