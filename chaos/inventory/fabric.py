@@ -75,6 +75,7 @@ def _ssh(host: Host, cables: Iterable[Cable]) -> dict[str, Any]:
     renamed = {host.twin_port(name): name for name in own if host.twin_port(name) != name}
     words = read_ssh_words(host.ssh_args)
     rails = {host.twin_port(host.interface(port)): rail for port, rail in host.rails.items()}
+    pfc = {host.twin_port(host.interface(port)): list(on) for port, on in host.pfc.items()}
     return {
         "host": host.name,
         "address": host.address,
@@ -92,6 +93,7 @@ def _ssh(host: Host, cables: Iterable[Cable]) -> dict[str, Any]:
         "torch": host.torch,
         "ports": {**dict(host.ports), **renamed},
         "rails": rails,
+        **({"pfc": pfc} if pfc else {}),
         "secrets": list(host.secrets),
     }
 

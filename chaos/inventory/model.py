@@ -53,6 +53,7 @@ class Host:
         ports: The machine's interface per port name of the twin (`eth1` → `swp1`).
         rail: Rail of all its ports, if it is on one.
         rails: Rail per port (by either name).
+        pfc: Priorities whose pause frames a port (by either name) honours, where that is told.
         vars: Its other variables, without secrets.
         secrets: Names of variables that hold a secret, which was not read.
         source: Where it is first named.
@@ -78,6 +79,7 @@ class Host:
     ports: Mapping[str, str] = field(default_factory=dict)
     rail: str = ""
     rails: Mapping[str, str] = field(default_factory=dict)
+    pfc: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     vars: Mapping[str, Any] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     source: Source = NOWHERE

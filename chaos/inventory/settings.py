@@ -16,7 +16,7 @@ from chaos.inventory.tree import VAULT, shown
 
 #: The host variable that holds our own settings, and what may be in it.
 OURS = "railbreak"
-FIELDS = ("role", "ports", "rail", "rails", "hw-host", "torch")
+FIELDS = ("role", "ports", "rail", "rails", "pfc", "hw-host", "torch")
 
 #: Variables that are used, per field; the last that is set wins, as in Ansible's ssh connection.
 ANSIBLE: Mapping[str, tuple[str, ...]] = {
@@ -107,6 +107,7 @@ def host_of(raw: Raw, roles: Mapping[str, str] | None = None) -> Host:
         ports=own.ports,
         rail=own.rail,
         rails=own.rails,
+        pfc=own.pfc,
         vars=kept(raw.vars),
         secrets=tuple(sorted(name for name in raw.vars if is_secret(name))),
         source=raw.source,
@@ -202,6 +203,7 @@ class Ours:
     rails: Mapping[str, str] = field(default_factory=dict)
     hardware: str = ""
     torch: str = ""
+    pfc: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def ours(raw: Raw, value: Any) -> Ours:
@@ -227,7 +229,20 @@ def ours(raw: Raw, value: Any) -> Ours:
         message = f"found the interface {twice!r} for two ports, wanted one each"
         raise raw.wrong(message, OURS, "ports")
     rails = _pairs(raw, value.get("rails"), "rails", lambda text: (text,))
-    return Ours(one["role"], ports, one["rail"], rails, one["hw-host"], one["torch"])
+    pfc = {
+        port: _priorities(raw, port, text)
+        for port, text in _pairs(raw, value.get("pfc"), "pfc", lambda text: (text,)).items()
+    }
+    return Ours(one["role"], ports, one["rail"], rails, one["hw-host"], one["torch"], pfc)
+
+
+def _priorities(raw: Raw, port: str, text: str) -> tuple[int, ...]:
+    """Priorities in words: `3`, or `3 4`."""
+    words = text.replace(",", " ").split()
+    if not words or not all(word in "01234567" and len(word) == 1 for word in words):
+        message = f"found {text!r}, wanted priorities of 0 to 7 with PFC, such as 3 4"
+        raise raw.wrong(message, OURS, f"pfc.{port}")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def _pairs(
@@ -247,7 +262,7 @@ def _pairs(
             keys, texts = expand(key), reach(text)
         except SpecError as error:
             raise raw.wrong(error.reason, OURS, f"{name}.{key}") from None
-        texts = texts * len(keys) if len(texts) == 1 and name == "rails" else texts
+        texts = texts * len(keys) if len(texts) == 1 and name in ("rails", "pfc") else texts
         if len(keys) != len(texts):
             message = f"found {len(keys)} ports in {key!r} and {len(texts)} in {text!r}"
             raise raw.wrong(f"{message}, wanted as many", OURS, f"{name}.{key}")

@@ -94,10 +94,11 @@ def refuse(link: Netlink, one: Interface) -> None:
         compiler.close()
     for line in rules.splitlines():
         said = line.replace('"', " ").replace(",", " ").split()
-        if said[:2] == ["type", "filter"] and {"device", "devices"} & {*said} and name in said:
+        hook = said[:2] == ["type", "filter"] and {"device", "devices"} & {*said}
+        if (hook or said[:1] == ["devices"]) and name in said:
             raise BlockedError(
-                f"an nftables chain of family netdev hangs on {name} and would be lost with it: "
-                f"{line.strip()}; delete it first"
+                f"nftables rules hang on {name} and would be lost with it: {line.strip()}; delete "
+                "them first"
             )
 
 

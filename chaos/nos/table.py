@@ -178,6 +178,7 @@ def unsupported(title: str, change: Change) -> CapabilityError:
         "node_power": "use the rack's power controller, or take its ports down",
         "load": "load a host instead",
         "device_gone": "name a NIC of a Linux host, or take the port down (mode: carrier)",
+        "pause_storm": "no switch sends pause frames when told to; name the end at a Linux host",
         "port_mtu": "name the end at a Linux host, or set it by hand",
         "port_shape": "name the other end, where a Linux host sends",
     }.get(change.kind, "take a port down, shut a BGP neighbour, or drop a flow instead")

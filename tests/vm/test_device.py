@@ -267,8 +267,8 @@ def test_a_qdisc_that_somebody_set_is_not_lost(pair):
 
 def test_rules_that_hang_on_it_are_not_lost(pair):
     hook = f"type filter hook ingress device {NAME} priority 0;"
-    run("nft", f"table netdev mine {{ chain c {{ {hook} counter; }} }}")
-    with pytest.raises(BlockedError, match="chain of family netdev hangs on"):
+    run("nft", f"table netdev mine {{ chain c {{ {hook} counter; }}; }}")
+    with pytest.raises(BlockedError, match=f"nftables rules hang on {NAME} .*hook ingress"):
         native.build(pair.change("remove"), pair.where)
     run("nft", "delete table netdev mine")
 

@@ -28,6 +28,7 @@ from chaos import load, snapshot
 from chaos import netlink as nl
 from chaos.errors import FabricError
 from chaos.native import process_state
+from chaos.natives import dcb
 from chaos.netlink import Netlink
 from chaos.path import lookup
 
@@ -116,6 +117,7 @@ class Steward:
                 "addresses": addresses.get(index, []),
                 "pci": pci,
                 "rdma": rdma.get(name, []) or rdma.get(pci, []),
+                "pfc": dcb.honoured(self.link, name),
                 "driver": _link_name(_NET / name / "device" / "driver"),
                 "speed_mbps": _number(_NET / name / "speed"),
             }
