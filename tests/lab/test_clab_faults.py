@@ -46,7 +46,7 @@ SETTLED_S = 150.0
 ROCE, RENDEZVOUS = 4791, (29400, 29500)
 SIZES, LUMP = (64, 400, 1400, 8000), bytes(60_000)
 #: Lines that a lab of containers refuses, by the fault that they belong to.
-REFUSED = {"wires_swapped", "packet_fault"}
+REFUSED = {"wires_swapped", "nic_kill", "pfc_storm"}
 HOSTS = ("host1", "host3", "host5", "host8")
 
 
@@ -114,7 +114,8 @@ class Traffic:
         packets = [
             roce(opcode, number, syndrome).ljust(size, b"\0")
             for number, (size, (opcode, syndrome)) in enumerate(
-                itertools.product(SIZES, ((0x04, None), (0x00, None), (0x11, 0x60), (0x11, 0)))
+                itertools.product(SIZES, ((0x04, None), (0x00, None), (0x11, 0x60), (0x11, 0))),
+                start=1000,
             )
         ]
         while not self.over.is_set():
