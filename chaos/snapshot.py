@@ -200,8 +200,10 @@ def _qdiscs(link: Netlink, names: Mapping[int, str]) -> Iterator[str]:
     for one in link.dump(nl.RTM_GETQDISC, bytes(20)):
         index, _, parent = struct.unpack_from("=iII", one.body, 4)
         got = nl.attrs(one.body, 20)
-        kind = got[1].rstrip(b"\0").decode()
-        yield f"qdisc {kind} on {names.get(index, index)} parent {parent:x} {got.get(2, b'').hex()}"
+        kind, options = got[1].rstrip(b"\0").decode(), got.get(2, b"")
+        if kind == "htb":  # without the last word of TCA_HTB_INIT, which counts packets
+            options = nl.attrs(options, 0).get(2, b"")[:16]
+        yield f"qdisc {kind} on {names.get(index, index)} parent {parent:x} {options.hex()}"
 
 
 def _neighbours(link: Netlink, names: Mapping[int, str]) -> Iterator[str]:

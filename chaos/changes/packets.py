@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from chaos.changes.place import NOTHING_SAVED, Place, Steps, Where
-from chaos.changes.queue import LANE, QUEUES, Queue
+from chaos.changes.queue import QUEUES, Queue, lane_of, minor_of
 from chaos.errors import SpecError
 from chaos.packets import Rule
 from chaos.packets.chance import FINE_MILLIONTHS
@@ -156,7 +156,7 @@ class PacketRule:
         if engine == "nfqueue":
             return self.rule.nft(self.table, ifname, queue="queue num N bypass")
         tap = self.tap if engine == "worker" else ""
-        lane = LANE if engine in QUEUES else ""
+        lane = lane_of(minor_of(self.table)) if engine in QUEUES else ""
         return self.rule.nft(self.table, ifname, across=across, tap=tap, lane=lane)
 
     def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
@@ -167,7 +167,7 @@ class PacketRule:
         if engine == "nftables":
             return made
         if engine in QUEUES:
-            queue = Queue.of(self.rule)
+            queue = Queue.of(self.rule, self.table)
             undo = (*made.undo, queue.undo(where.across))
             return replace(made, do=(*queue.do(where.across), *made.do), undo=undo)
         across = "" if engine == "nfqueue" else where.across

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -19,12 +20,10 @@ from chaos.packets.how import Delay, Rate
 
 #: The handle of our root, by which we know it; that of a shaped port is another.
 HANDLE = 0x7262
-#: The class of the chosen packets, and the priority that means it.
-LANE = f"{HANDLE:x}:1"
 QUEUES = ("netem", "htb")
 #: Packets that netem holds, and others that wait for a link that is busy.
 MOST_HELD, MOST_WAITING = 100_000, 100_000
-#: As fast as no link is; only there does netem keep packets in their order (bit/s).
+#: As fast as no link is (bit/s): a class that only has a netem; there it keeps packets in order.
 AT_ONCE = 8_000_000_000_000
 #: A kernel is asked for a chance of one in so many; it knows deviations in parts of 8192.
 POINTS, _SCALE = 4096, 8192
@@ -34,24 +33,33 @@ TAIL = 3
 _PACKET = 1_518
 #: What still waits when a rule is taken back has so long to leave; then it is lost.
 DRAIN_S = 1.0
+#: Rules at one port share the root: the first makes it, and the last deletes it.
+_ADD = (
+    f'tc qdisc add dev "$0" root handle {HANDLE:x}: htb default 0 direct_qlen {MOST_WAITING} '
+    f'2>/dev/null || tc qdisc show dev "$0" | grep "^qdisc htb {HANDLE:x}: root"'
+)
 _DELETE = (
-    f'tc qdisc show dev "$0" | grep -q "^qdisc $1 {HANDLE:x}: root" || exit 0; '
-    f'[ "$1" = prio ] || tc class change dev "$0" parent {HANDLE:x}: classid {LANE} htb '
-    f"rate {AT_ONCE}bit burst 1m cburst 1m quantum 60000; "
-    "n=0; while [ $n -lt $2 ] && "
-    f"tc -s class show dev \"$0\" | grep -A 3 '{LANE} ' | grep -q 'backlog [0-9]*b [1-9]'; "
+    f'tc qdisc show dev "$0" | grep -q "^qdisc htb {HANDLE:x}: root" || exit 0; '
+    'mine() { tc -s class show dev "$0" | grep -A 3 "^class htb $1 "; }; '
+    'if mine "$1" >/dev/null; then '
+    f'tc class change dev "$0" parent {HANDLE:x}: classid "$1" htb rate {AT_ONCE}bit burst 1m '
+    "cburst 1m quantum 60000; "
+    'n=0; while [ $n -lt $2 ] && mine "$1" | grep -q "backlog [0-9]*b [1-9]"; '
     "do n=$((n + 1)); sleep 0.05 || sleep 1; done; "
+    'tc class del dev "$0" classid "$1" || exit 1; fi; '
+    f'tc class show dev "$0" | grep -q "^class htb {HANDLE:x}:" || '
     f'exec tc qdisc del dev "$0" root handle {HANDLE:x}:'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What holds the chosen packets.
+    """What holds the chosen packets: a class of ours, and what lies in it.
 
     Attributes:
-        root: Kind of the root: `htb`, or `prio`, which holds nothing back itself.
-        rate_bps: What leaves the class at most; 0 where time alone holds packets.
+        kind: `bfifo`: they wait for their turn at the rate of the class. `netem`: for their time.
+        minor: Number of the class.
+        rate_bps: What leaves the class at most.
         limit: Bytes that may wait for that.
         delay_ns: How long each packet is held.
         spread_ns: How far that is drawn: the half width of a uniform draw, or a sigma.
@@ -59,8 +67,9 @@ class Queue:
         seed: Of the draw.
     """
 
-    root: str
-    rate_bps: int = 0
+    kind: str
+    minor: int = 1
+    rate_bps: int = AT_ONCE
     limit: int = 0
     delay_ns: int = 0
     spread_ns: int = 0
@@ -68,15 +77,20 @@ class Queue:
     seed: int = 0
 
     @classmethod
-    def of(cls, rule: Rule) -> Queue:
+    def of(cls, rule: Rule, table: str) -> Queue:
         """The queue that does the action of a rule."""
-        how = rule.then.how
+        how, minor = rule.then.how, minor_of(table)
         if isinstance(how, Rate):
             waiting = how.of.bps * how.queue.ns // 8_000_000_000
-            return cls("htb", how.of.bps, max(waiting, _PACKET))
+            return cls("bfifo", minor, how.of.bps, max(waiting, _PACKET))
         assert isinstance(how, Delay)
         spread = how.jitter.ns * TAIL if how.shape == "exponential" else how.jitter.ns
-        return cls("prio", 0, 0, how.of.ns, spread, how.shape, how.seed)
+        return cls("netem", minor, AT_ONCE, 0, how.of.ns, spread, how.shape, how.seed)
+
+    @property
+    def lane(self) -> str:
+        """The class, and the priority that means it."""
+        return lane_of(self.minor)
 
     @property
     def burst(self) -> int:
@@ -84,15 +98,15 @@ class Queue:
 
         A packet leaves when the class owes nothing, so one that is longer leaves as well.
         """
-        return max(1, self.rate_bps // 16_000)
+        return min(max(1, self.rate_bps // 16_000), 1 << 20)
 
     def table(self) -> tuple[int, ...]:
         """The draw as netem takes it: that many sigmas, in 8192 parts, each as likely.
 
         Examples:
-            >>> Queue("prio", spread_ns=3, shape="normal").table()[2047:2049]
+            >>> Queue("netem", spread_ns=3, shape="normal").table()[2047:2049]
             (-3, 3)
-            >>> Queue("prio", spread_ns=0).table()
+            >>> Queue("netem", spread_ns=0).table()
             ()
         """
         if not self.spread_ns or self.shape == "uniform":
@@ -101,29 +115,39 @@ class Queue:
 
     def do(self, dev: str) -> tuple[Argv, ...]:
         """Commands that make it."""
-        root = ("tc", "qdisc", "add", "dev", dev, "root", "handle", f"{HANDLE:x}:")
-        leaf = ("tc", "qdisc", "add", "dev", dev, "parent", LANE)
-        if self.root == "htb":
-            add = ("tc", "class", "add", "dev", dev, "parent", f"{HANDLE:x}:", "classid", LANE)
-            speed = ("htb", "rate", f"{self.rate_bps}bit", "burst", f"{self.burst}b")
-            return (
-                (*root, "htb", "default", "0", "direct_qlen", str(MOST_WAITING)),
-                (*add, *speed, "cburst", f"{self.burst}b", "quantum", "60000"),
-                (*leaf, "bfifo", "limit", f"{self.limit}b"),
-            )
-        bands = ("bands", "2", "priomap", *("1" for _ in range(16)))
+        add = ("tc", "class", "add", "dev", dev, "parent", f"{HANDLE:x}:", "classid", self.lane)
+        speed = ("htb", "rate", f"{self.rate_bps}bit", "burst", f"{self.burst}b")
+        made = (
+            ("sh", "-c", _ADD, dev),
+            (*add, *speed, "cburst", f"{self.burst}b", "quantum", "60000"),
+        )
+        leaf: Argv = ("tc", "qdisc", "add", "dev", dev, "parent", self.lane)
+        if self.kind == "bfifo":
+            return (*made, (*leaf, "bfifo", "limit", f"{self.limit}b"))
         if self.spread_ns:  # tables and seeds are beyond tc's words
-            words = {"dev": dev, **asdict(self)}
-            order = json.dumps(words, separators=(",", ":"))
-            held: Argv = (sys.executable, "-m", "chaos.natives.netem", order)
-        else:
-            held = (*leaf, "netem", "delay", f"{self.delay_ns}ns", "limit", str(MOST_HELD))
-            held = (*held, "rate", f"{AT_ONCE}bit")
-        return ((*root, "prio", *bands), held)
+            order = json.dumps({"dev": dev, **asdict(self)}, separators=(",", ":"))
+            return (*made, (sys.executable, "-m", "chaos.natives.netem", order))
+        held = ("netem", "delay", f"{self.delay_ns}ns", "limit", str(MOST_HELD))
+        return (*made, (*leaf, *held, "rate", f"{AT_ONCE}bit"))
 
     def undo(self, dev: str) -> Argv:
         """The command that lets what waits leave, then deletes ours and nothing else."""
-        return ("sh", "-c", _DELETE, dev, self.root, str(round(DRAIN_S / 0.05)))
+        return ("sh", "-c", _DELETE, dev, self.lane, str(round(DRAIN_S / 0.05)))
+
+
+def minor_of(table: str) -> int:
+    """The number of the class that a table's packets go to.
+
+    Examples:
+        >>> 0 < minor_of("railbreak_a") < 0xFFFF
+        True
+    """
+    return 1 + zlib.crc32(table.encode()) % 0xFFFE
+
+
+def lane_of(minor: int) -> str:
+    """A class of ours, as tc and nft write it."""
+    return f"{HANDLE:x}:{minor:x}"
 
 
 def _quantiles(shape: str) -> Iterator[float]:

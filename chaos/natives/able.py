@@ -15,7 +15,7 @@ from functools import cache
 from chaos import nfqueue
 from chaos.changes.queue import Queue
 from chaos.errors import RailbreakError
-from chaos.natives.netem import added, repeats
+from chaos.natives.netem import added, repeats, rooted
 from chaos.netlink import Netlink
 from chaos.netns import CLONE_NEWNET, unshare
 from chaos.nft import Compiler
@@ -85,7 +85,7 @@ def _queue(queue: Queue) -> None:
     """The very messages of a rule, at lo."""
     link, index = Netlink.open(), socket.if_nametoindex("lo")
     try:
-        for message in added(queue, index):
+        for message in (rooted(index), *added(queue, index)):
             link.send(message)
     finally:
         link.close()
@@ -124,12 +124,12 @@ _TRIED: dict[str, tuple[Callable[[], object], str]] = {
         "install nftables; use a kernel with family netdev (CONFIG_NFT_FWD_NETDEV)",
     ),
     "netem": (
-        lambda: _queue(Queue("prio", delay_ns=1_000_000)),
-        "load sch_netem and sch_prio (modprobe sch_netem), or use a kernel that has them",
+        lambda: _queue(Queue("netem", delay_ns=1_000_000)),
+        "load sch_netem and sch_htb (modprobe sch_netem sch_htb), or use a kernel that has them",
     ),
     SEED: (_seed, "Linux 6.6 has it"),
     "htb": (
-        lambda: _queue(Queue("htb", 8_000_000, 10_000)),
+        lambda: _queue(Queue("bfifo", rate_bps=8_000_000, limit=10_000)),
         "load sch_htb (modprobe sch_htb), or use a kernel that has it",
     ),
     "nfqueue": (

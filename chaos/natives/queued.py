@@ -5,14 +5,23 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chaos.change import Hits, PacketRule, Where
 from chaos.changes import shaping
 from chaos.changes.queue import AT_ONCE, DRAIN_S, HANDLE, Queue
 from chaos.errors import ApplyError, BlockedError, FabricError
-from chaos.natives.netem import Lane, added, deleted, lane_of, root_of, sped
+from chaos.natives.netem import (
+    Lane,
+    added,
+    lane_deleted,
+    lanes_of,
+    root_deleted,
+    root_of,
+    rooted,
+    sped,
+)
 from chaos.natives.tables import Dropped
 from chaos.netlink import Netlink
 
@@ -21,7 +30,7 @@ _PAUSE_S = 0.0005
 
 @dataclass(slots=True)
 class Queued:
-    """A root of ours where the packets leave, and a table where they come."""
+    """A class of ours where the packets leave, and a table where they come."""
 
     change: PacketRule
     table: Dropped
@@ -39,10 +48,11 @@ class Queued:
         table = Dropped.open(change, where, saved)
         link = Netlink.open()
         dev = where.across
-        made = cls(change, table, link, dev, socket.if_nametoindex(dev), Queue.of(change.rule))
+        queue = Queue.of(change.rule, change.table)
+        made = cls(change, table, link, dev, socket.if_nametoindex(dev), queue)
         try:
-            if saved is None and (why := taken(change, link, dev)):
-                raise BlockedError(why)
+            if saved is None and (why := made._taken()):
+                raise BlockedError(f"{change.place}: {why}")
         except BaseException:
             made.close()
             raise
@@ -51,6 +61,8 @@ class Queued:
     def do(self) -> None:
         """The queue first: then what is marked has somewhere to go."""
         try:
+            if not self._ours():
+                self.link.send(rooted(self.index))
             for message in added(self.queue, self.index):
                 self.link.send(message)
         except OSError as error:
@@ -58,38 +70,72 @@ class Queued:
         self.table.do()
 
     def undo(self) -> tuple[str, ...]:
-        """Mark no more, let what waits leave, then delete both."""
+        """Mark no more, let what waits leave, then delete both; of rules that share it the last."""
         refused = self.table.undo()
         try:
-            if self._ours():
-                if self.queue.root == "htb":
-                    self.link.send(sped(self.index, AT_ONCE, 1 << 20, change=True))
-                last = self._drained()
-                self.link.send(deleted(self.index))
-                one, more = self.met, last
+            if self.queue.minor in self._lanes():
+                fast = replace(self.queue, rate_bps=AT_ONCE)
+                self.link.send(sped(fast, self.index, change=True))
+                one, last = self.met, self._drained()
+                self.link.send(lane_deleted(self.queue, self.index))
                 self.met = Lane(
-                    one.sent + more.sent, one.dropped + more.dropped, one.waiting + more.waiting
+                    one.sent + last.sent, one.dropped + last.dropped, one.waiting + last.waiting
                 )
+            if self._ours() and not self._lanes():
+                self.link.send(root_deleted(self.index))
         except (OSError, FabricError) as error:
-            refused = (*refused, f"delete {self.queue.root} {HANDLE:x}: of {self.dev}: {error}")
+            refused = (*refused, f"delete class {self.queue.lane} of {self.dev}: {error}")
         return refused
 
     def _drained(self) -> Lane:
         """What was counted once nothing waits any more, or too long."""
         until = time.monotonic() + DRAIN_S
-        while (now := lane_of(self.link, self.index)).waiting and time.monotonic() < until:
+        while (now := self._lanes()[self.queue.minor]).waiting and time.monotonic() < until:
             time.sleep(_PAUSE_S)
         return now
 
     def in_force(self) -> bool:
-        """Whether the table or the queue is there: half of it is also ours to take back."""
+        """Whether the table or the class is there: half of it is also ours to take back."""
         try:
-            return self.table.in_force() or self._ours()
+            return self.table.in_force() or self.queue.minor in self._lanes()
         except OSError as error:
             raise FabricError(f"{self.change.place}: queues cannot be read: {error}") from None
 
+    def _lanes(self) -> dict[int, Lane]:
+        return lanes_of(self.link, self.index)
+
     def _ours(self) -> bool:
-        return root_of(self.link, self.index)[1] == HANDLE
+        return root_of(self.link, self.index) == ("htb", HANDLE)
+
+    def _taken(self) -> str:
+        """Why our class cannot be at the interface; empty when it can.
+
+        Raises:
+            BlockedError: it cannot be told.
+        """
+        dev = self.dev
+        try:
+            kind, handle = root_of(self.link, self.index)
+            lanes = self._lanes()
+        except OSError as error:
+            raise BlockedError(f"{self.change.place}: queues cannot be read: {error}") from None
+        if self.queue.minor in lanes:
+            return (
+                f"class {self.queue.lane} is at {dev} already: a leftover or another run "
+                "(railbreak undo takes it back)"
+            )
+        if handle == shaping.HANDLE:
+            return (
+                f"{dev} is shaped by us already (link_slow, tiny_buffers), and has one root; take "
+                "that back first, or give the rule engine: worker"
+            )
+        if handle and (kind, handle) != ("htb", HANDLE):
+            return (
+                f"the root of {dev} is a {kind} ({handle:x}:) that is not ours and would be lost; "
+                f"delete it first (tc qdisc del dev {dev} root), give the rule engine: worker, or "
+                "choose another link"
+            )
+        return ""
 
     def hits(self) -> Hits:
         """As the table counts: packets that the selector meant, and those that were marked."""
@@ -109,35 +155,6 @@ class Queued:
         """Close sockets and handle."""
         self.table.close()
         self.link.close()
-
-
-def taken(change: PacketRule, link: Netlink, dev: str) -> str:
-    """Why no queue of ours can be put at the root of an interface; empty when one can.
-
-    Raises:
-        BlockedError: it cannot be told.
-    """
-    try:
-        kind, handle = root_of(link, socket.if_nametoindex(dev))
-    except OSError as error:
-        raise BlockedError(f"{change.place}: queues cannot be read: {error}") from None
-    if handle == HANDLE:
-        return (
-            f"{change.place}: a rule's queue is at {dev} already: a leftover or another run "
-            "(railbreak undo takes it back)"
-        )
-    if handle == shaping.HANDLE:
-        return (
-            f"{change.place}: {dev} is shaped by us already (link_slow, tiny_buffers), and has one "
-            "root; take that back first, or give the rule engine: worker"
-        )
-    if handle:
-        return (
-            f"{change.place}: the root of {dev} is a {kind} ({handle:x}:) that is not ours and "
-            f"would be lost; delete it first (tc qdisc del dev {dev} root), give the rule engine: "
-            "worker, or choose another link"
-        )
-    return ""
 
 
 def unaccounted(change: PacketRule, marked: int, met: Lane) -> tuple[str, ...]:

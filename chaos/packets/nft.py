@@ -20,8 +20,10 @@ from chaos.packets.numbers import Numbers
 from chaos.packets.schedule import Gate, Psn, Schedule
 from chaos.packets.selector import ANY, Network, Selector, aeth_at, numbers
 
-#: A detour comes after rules that drop or mark: what is gone need not be carried.
+#: A detour comes after rules that drop or mark: what is gone need not be carried. A queue's comes
+#: last: what a worker took is in no queue.
 _AT = {False: -500, True: -400}
+_BEFORE_QUEUES = -350
 #: Before fragments are put together, and before connections are tracked.
 _BEFORE_IP = -450
 _UDP_BITS = 64
@@ -43,12 +45,14 @@ class Detour:
         rest: Statement for the other packets that the selector means; empty: the kernel keeps them.
         owned: The table is gone with the process that made it.
         queued: Packets are taken where IP begins, since there is nothing beyond the interface.
+        taken: What matches packets that another rule's queue has got; they are let pass unseen.
     """
 
     act: str
     rest: str = ""
     owned: bool = True
     queued: bool = False
+    taken: str = ""
 
 
 def table(
@@ -71,7 +75,8 @@ def table(
         detour: How packets get to one that does.
         across: Interface out of which they go on; only `duplicate` needs it.
     """
-    family, hook, here = "netdev", f"ingress device {ifname} priority {_AT[bool(detour)]}", ""
+    at = _BEFORE_QUEUES if detour and detour.taken else _AT[bool(detour)]
+    family, hook, here = "netdev", f"ingress device {ifname} priority {at}", ""
     if detour and detour.queued:
         family, hook, here = "inet", f"prerouting priority {_BEFORE_IP}", f'iifname "{ifname}" '
     found = [
@@ -95,6 +100,7 @@ def table(
             "  }",
             "  chain ingress {",
             f"    type filter hook {hook}; policy accept;",
+            *((f"    {detour.taken} accept",) if detour and detour.taken else ()),
             *found,
             "  }",
             "}",

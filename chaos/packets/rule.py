@@ -110,7 +110,8 @@ class Rule:
         """
         detour = self._detour(tap) if tap else None
         if lane:
-            detour = Detour(f"meta priority set {lane}", owned=False)
+            ours = f"meta priority {lane.partition(':')[0]}:1-{lane.partition(':')[0]}:ffff"
+            detour = Detour(f"meta priority set {lane}", owned=False, taken=ours)
         if queue is not None:
             rest = queue if self.then.deed == "reorder" else ""
             detour = Detour(queue, rest, queued=True)

@@ -355,7 +355,7 @@ def test_a_delay_holds_the_chosen_and_nobody_else(road):
 
 def drawn_by_netem(one):
     """The delays that the kernel draws, told from its generator (lfsr113) and from our table."""
-    queue = Queue.of(one)
+    queue = Queue.of(one, TABLE)
     seed, table, spread = queue.seed, queue.table(), queue.spread_ns
     first = ((seed >> 32) ^ (seed << 10) ^ seed) & 0xFFFFFFFF
     state = [first + least if first < least else first for least in (2, 8, 16, 128)]

@@ -24,7 +24,7 @@ from .test_packets import TABLE, WIRE, roce, rule
 pytestmark = pytest.mark.netns
 
 #: Per engine, what takes some time.
-THENS = {"htb": "rate=1Mbit/s queue=1s", "netem": "delay=300ms"}
+THENS = {"htb": "rate=100kbit/s queue=1s", "netem": "delay=300ms"}
 
 
 @pytest.fixture(params=THENS)
@@ -93,7 +93,7 @@ def test_a_low_rate_loses_what_waits_longer_than_it_is_waited_for(two_hosts, mon
     """And says so, with the number."""
     monkeypatch.setattr("chaos.natives.queued.DRAIN_S", 0.02)
     road = Road(two_hosts)
-    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine].replace("1Mbit", "16kbit")), engine)
+    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine].replace("100kbit", "16kbit")), engine)
     made = native.build(change, two_hosts.resolve(WIRE))
     try:
         made.do()
@@ -141,17 +141,28 @@ def test_a_shaped_port_is_refused_with_what_to_do(two_hosts, engine):
         shaped.close()
 
 
-def test_a_second_rule_at_the_same_port_is_refused(two_hosts, engine):
+def test_rules_share_a_port_and_each_takes_back_its_own(two_hosts, engine):
     made = opened(two_hosts, engine)
     made.do()
-    try:
-        other = PacketRule(WIRE, f"{TABLE}_2", rule(then=THENS[engine]), engine)
-        with pytest.raises(BlockedError, match=r"a rule's queue is at .* already"):
-            native.build(other, two_hosts.resolve(WIRE))
-    finally:
-        assert made.undo() == ()
-        made.close()
+    with pytest.raises(BlockedError, match=rf"{TABLE} is there already"):
+        opened(two_hosts, engine)
+    named = PacketRule(WIRE, f"{TABLE}_2", rule(then=THENS[engine]), engine)
+    other = native.build(named, two_hosts.resolve(WIRE))
+    other.do()
+    assert two_hosts.ping() == 3
+
+    assert made.undo() == ()
+    assert not made.in_force()
+    assert other.in_force()
+    assert two_hosts.ping() == 3
+    assert other.undo() == ()
     assert roots(two_hosts) == []
+    assert other.trouble == made.trouble == ()
+    for one in (made, other):
+        assert one.met.sent == one.counted["hit"] == one.counted["seen"]
+    assert made.met.sent + other.met.sent >= 6, "each packet is led to one queue, not to both"
+    for one in (made, other):
+        one.close()
 
 
 @pytest.mark.parametrize("half", ["table", "queue"])
@@ -181,7 +192,7 @@ def test_by_hand_it_is_made_and_taken_back(two_hosts, engine):
     for _ in range(2):
         for argv in steps.do:
             two_hosts.run("wire", *argv)
-        assert len(roots(two_hosts)) == 1 + 1 + (engine == "netem")
+        assert len(roots(two_hosts)) == 2
         assert two_hosts.ping() == 3
         for _ in range(2):
             for argv in steps.undo:
