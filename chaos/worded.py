@@ -42,5 +42,5 @@ def _typed(wanted: Any, name: str, value: str) -> Any:
             kind = "a whole number" if wanted is int else "a number"
             raise SpecError(f"{kind} expected, got {value!r}", field=name) from None
     if getattr(wanted, "__origin__", None) is tuple:
-        return value.split(",")
+        return [_typed(wanted.__args__[0], name, one) for one in value.split(",")]
     return value

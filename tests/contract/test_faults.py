@@ -45,6 +45,7 @@ from faults.node_down import NodeDown
 from faults.node_stop import NodeStop
 from faults.packet_fault import PacketFault
 from faults.packet_loss import PacketLoss
+from faults.pfc_storm import PfcStorm
 from faults.plane_down import PlaneDown
 from faults.prefix_churn import PrefixChurn
 from faults.rail_down import RailDown
@@ -164,6 +165,10 @@ ELSEWHERE = {
     "nic_load": NicLoad("h1", "h2", Bitrate(10**7)),
     "wires_swapped": WiresSwapped("h1:eth1", "h1:eth2"),
     "wrong_value": WrongValue(0, count=2),
+    "nic_kill unbind": NicKill("h1", mode="unbind"),
+    "nic_kill remove": NicKill("h1", ("eth2",), "remove"),
+    "nic_kill reload": NicKill("h1", ("eth2",), "reload"),
+    "pfc_storm": PfcStorm(CABLE, "h1", Bitrate(10**11)),
     "node_stop": NodeStop("h1"),
     "node_stop pause": NodeStop("h1", how="pause"),
 }

@@ -83,6 +83,7 @@ ELSEWHERE = {
     "hash_polarised": "test_ssh_control.py",
     "member_lost": "needs equal legs",
     "node_stop": "refused over SSH",
+    "pfc_storm": "test_ssh_hardware.py",
     "plane_down": "needs planes",
     "prefix_churn": "needs a session of FRR",
     "rail_down": "test_ssh_rails.py",

@@ -8,6 +8,7 @@ from chaos.change import (
     BgpNeighbour,
     BgpWithdraw,
     DaemonState,
+    DeviceGone,
     Hits,
     LinkState,
     Load,
@@ -15,6 +16,7 @@ from chaos.change import (
     OwnRoute,
     PacketDrop,
     PacketRule,
+    PauseStorm,
     Place,
     PortMtu,
     PortShape,
@@ -57,6 +59,8 @@ ONE_OF_EACH = (
     Load(Place("host1"), "railbreak_x", "udp", 2, 0, "10.0.8.1", 9, 1400, 50_000_000),
     WireTo(WIRE, "railbreak_z", "spine2:eth1"),
     ProcessRestart(Place("host1", process="rank0")),
+    DeviceGone(PORT, "remove", ("eth2", "eth3")),
+    PauseStorm(PORT, "railbreak_p", "spine1:eth1", (3, 4), 10**11, 2 * 10**9),
 )
 FABRIC = Fabric(
     "f",

@@ -132,6 +132,36 @@ MISUSES = {
         {"fault": "{node_stop: {node: spine1, how: burn}}"},
         "it has pause, stop",
     ),
+    "a NIC of no slot": (
+        {"fault": "{nic_kill: {node: host1, mode: remove}}"},
+        "host1:eth1 is an end of a veth pair and no PCI device: .*use mode: carrier or admin",
+    ),
+    "a way to lose a NIC unknown": (
+        {"fault": "{nic_kill: {node: host1, mode: unbnid}}"},
+        "did you mean unbind",
+    ),
+    "a pause nobody obeys": (
+        {"fault": "{pfc_storm: {link: host1--leaf1, end: host1, speed: 100 Gbit/s}}"},
+        "which honours no PFC: frames would be sent and nothing would stop",
+    ),
+    "a pause without an end": (
+        {
+            "fault": "{pfc_storm: {link: host1--leaf1, end: host1, speed: 100 Gbit/s, "
+            "at_most: 10 m}}"
+        },
+        r"pfc_storm.at_most: .*a pause storm can stop a pod: .* 60 s at most, got 600 s",
+    ),
+    "a pause of a ninth class": (
+        {
+            "fault": "{pfc_storm: {link: host1--leaf1, end: host1, speed: 100 Gbit/s, "
+            "priorities: [8]}}"
+        },
+        r"pfc_storm.priorities: .*of 0 to 7, each once, got \[8\]",
+    ),
+    "two that pause each other": (
+        {"fault": "{pfc_storm: {link: host1--leaf1, end: both, speed: 100 Gbit/s}}"},
+        r"pfc_storm.end: .*name the one that sends, host1 or leaf1",
+    ),
     "one fault twice": (
         {"faults": "[{link_down: {link: leaf1--spine1}}, {link_down: {link: leaf1--spine1}}]"},
         "told apart",
