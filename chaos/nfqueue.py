@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ _PACKET, _VERDICT, _CONFIG = (3 << 8 | kind for kind in (0, 1, 2))
 _BIND, _COPY_PACKET = 1, 2
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
 _FAIL_OPEN, _WHOLE = 1, 4
-_HEADER, _VERDICT_HEADER, _HWADDR, _PAYLOAD, _LENGTH, _NOTES = 1, 2, 9, 10, 13, 14
+_HEADER, _VERDICT_HEADER, _PAYLOAD, _LENGTH, _NOTES = 1, 2, 10, 13, 14
 _SEGMENTS = 2
 _DROP, _ACCEPT = 0, 1
 _SO_RCVBUFFORCE, _RECEIVE_BUFFER = 33, 64 << 20
@@ -49,76 +50,95 @@ class Queued:
         number: Its own in this queue.
         data: From its IP header on, as far as it was asked for.
         size: Bytes from the IP header on.
-        hardware: Address of who sent it over the last cable; empty where there is none.
         segments: It is many packets of a stream in one.
     """
 
     number: int
     data: bytes
     size: int
-    hardware: bytes
     segments: bool
 
 
-class Queue:
-    """A queue of our own in the calling thread's network namespace; gone when it is closed.
+class Numbered:
+    """A number of ours in the calling thread's network namespace, by which a rule finds us.
 
     Args:
-        name: What its number is taken from; the next free one.
-        copied: Bytes of a packet that are read.
-
-    Attributes:
-        number: Of the queue.
-        refused: Packets that the kernel no longer had when they were given back.
+        subsystem: Of nfnetlink, with what this machine lacks where there is none.
+        name: What the number is taken from; the next free one.
+        configured: What else is asked for.
 
     Raises:
-        CapabilityError: this kernel has no such queues, or does not let us.
+        CapabilityError: this kernel has no such thing, or does not let us.
     """
 
-    def __init__(self, name: str, copied: int) -> None:
+    def __init__(self, subsystem: tuple[int, str], name: str, configured: Sequence[bytes]) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
-        self.fd = self._socket.fileno()
-        self.refused = 0
+        self._config, lacks = subsystem
+        self.fd, self.number = self._socket.fileno(), 0
         try:
             self._socket.bind((0, 0))
             self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-            self.number = self._bound(name)
-            self._configure(nl.attr(_CFG_PARAMS, struct.pack(">IB", copied, _COPY_PACKET)))
-            self._configure(nl.attr(_CFG_MAXLEN, struct.pack(">I", LONGEST)))
-            flags = struct.pack(">I", _FAIL_OPEN | _WHOLE)
-            self._configure(nl.attr(_CFG_FLAGS, flags) + nl.attr(_CFG_MASK, flags))
+            self._bind(name)
+            for what in configured:
+                self._configure(what)
         except OSError as error:
             self._socket.close()
             raise CapabilityError(
                 f"this kernel gives no packets to a process here: {error.strerror}; it needs "
-                "CONFIG_NETFILTER_NETLINK_QUEUE (modprobe nfnetlink_queue)"
+                f"{lacks}"
             ) from None
 
-    def _bound(self, name: str) -> int:
-        """Bind a number that nobody has; the kernel refuses one that another has."""
+    def _bind(self, name: str) -> None:
+        """A number that nobody has: the kernel refuses one that another has."""
         begin = zlib.crc32(name.encode())
         for more in range(_TRIES):
             self.number = _FIRST + (begin + more) % _MANY
             try:
                 self._configure(nl.attr(_CFG_CMD, struct.pack(">BBH", _BIND, 0, 0)))
+                return
             except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.EPERM) or more == _TRIES - 1:
+                taken = error.errno in (errno.EBUSY, errno.EPERM) and not os.geteuid()
+                if not taken or more == _TRIES - 1:
                     raise
-                if os.geteuid():
-                    raise
-                continue
-            return self.number
-        raise AssertionError
 
     def _configure(self, what: bytes) -> None:
         body = _head(self.number) + what
-        self._socket.send(nl.message(_CONFIG, nl.NLM_F_REQUEST | nl.NLM_F_ACK, body))
+        self._socket.send(nl.message(self._config, nl.NLM_F_REQUEST | nl.NLM_F_ACK, body))
         for got in nl.split(self._socket.recv(1 << 17)):
             (code,) = struct.unpack_from("=i", got.body)
             if code:
                 raise OSError(-code, os.strerror(-code))
+
+    def close(self) -> None:
+        """Give the number back; what is still held for it is lost."""
+        self._socket.close()
+
+
+class Queue(Numbered):
+    """A queue of our own; see the module.
+
+    Args:
+        name: What its number is taken from.
+        copied: Bytes of a packet that are read.
+
+    Attributes:
+        refused: Packets that the kernel no longer had when they were given back.
+    """
+
+    def __init__(self, name: str, copied: int) -> None:
+        flags = struct.pack(">I", _FAIL_OPEN | _WHOLE)
+        self.refused = 0
+        super().__init__(
+            (_CONFIG, "CONFIG_NETFILTER_NETLINK_QUEUE (modprobe nfnetlink_queue)"),
+            name,
+            (
+                nl.attr(_CFG_PARAMS, struct.pack(">IB", copied, _COPY_PACKET)),
+                nl.attr(_CFG_MAXLEN, struct.pack(">I", LONGEST)),
+                nl.attr(_CFG_FLAGS, flags) + nl.attr(_CFG_MASK, flags),
+            ),
+        )
 
     def read(self) -> Queued | None:
         """The next packet; None while there is none."""
@@ -145,10 +165,6 @@ class Queue:
         body = _head(self.number)
         body += nl.attr(_VERDICT_HEADER, struct.pack(">II", verdict, packet.number)) + more
         self._socket.send(nl.message(_VERDICT, nl.NLM_F_REQUEST, body))
-
-    def close(self) -> None:
-        """Give the number back; what is still held is lost."""
-        self._socket.close()
 
 
 def words(number: int) -> str:
@@ -211,9 +227,5 @@ def _queued(body: bytes) -> Queued:
     (number,) = struct.unpack_from(">I", got[_HEADER])
     data = got.get(_PAYLOAD, b"")
     size = int.from_bytes(got[_LENGTH]) if _LENGTH in got else len(data)
-    hardware = b""
-    if _HWADDR in got:
-        length = int.from_bytes(got[_HWADDR][:2])
-        hardware = got[_HWADDR][4 : 4 + length]
     notes = int.from_bytes(got.get(_NOTES, bytes(4)))
-    return Queued(number, data, size, hardware, bool(notes & _SEGMENTS))
+    return Queued(number, data, size, bool(notes & _SEGMENTS))

@@ -1,29 +1,23 @@
-"""How a worker gets its packets and gives them back: across a cable, or by the kernel's queue.
+"""How a worker gets its packets and gives them back; here: across a cable.
 
-Either way an nftables table of this process (`flags owner`) chooses and counts them; when the
-process ends, however it ends, the kernel removes the table, and packets go straight on.
+A way has an nftables table of this process (`flags owner`), which chooses and counts the packets;
+when the process ends, however it ends, the kernel removes the table, and packets go straight on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import socket
-import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos import nfqueue
 from chaos.errors import CapabilityError
-from chaos.nfqueue import Queue, Queued
-from chaos.nft import NFPROTO_INET, NFPROTO_NETDEV, Compiler, Tables
+from chaos.nfqueue import Queued
+from chaos.nft import NFPROTO_NETDEV, Compiler, Tables
 from chaos.packets import Rule
 from chaos.tap import HEAD, NEEDS_CHECKSUM, Out, Tap
 
-_PLAIN = bytes(HEAD)
-_ETHERNET, _SIOCGIFHWADDR = 14, 0x8927
-_TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
+#: A virtio-net header that asks for nothing.
+PLAIN = bytes(HEAD)
 
 
 @dataclass(slots=True)
@@ -179,7 +173,7 @@ class Across(Way):
 
     def answer(self, frame: bytes) -> bool:
         """Back out of the end it came from."""
-        return self._back.send(_PLAIN + frame)
+        return self._back.send(PLAIN + frame)
 
     def lost(self) -> int:
         """What found the tap's queue full."""
@@ -188,107 +182,3 @@ class Across(Way):
     def close(self) -> None:
         """The tap goes."""
         self._tap.close()
-
-
-class Waiting(Way):
-    """Where only the interface is reached that receives: packets wait in the kernel.
-
-    Args:
-        order: `table`, `ifname`.
-        rule: Which packets.
-    """
-
-    family = NFPROTO_INET
-
-    def __init__(self, order: dict[str, Any], rule: Rule) -> None:
-        super().__init__(order["table"], rule)
-        self._rewrites = rule.then.deed in ("corrupt", "forge")
-        self._ifname = order["ifname"]
-        self._queue = Queue(self._table, nfqueue.ALL if self._rewrites else nfqueue.HEADERS)
-        self.fd = self._queue.fd
-        self._own_mac = mac_of(self._ifname)
-        self._back = Out(self._ifname) if rule.then.answers else None
-        self._ready(owner=True)
-        self._native = nfqueue.native(self.compiler)
-
-    def lead(self) -> None:
-        """The table; where nftables has no words for the queue, its rules come before the hook."""
-        number = self._queue.number
-        statement = nfqueue.words(number) if self._native else ""
-        text = self._rule.nft(self._table, self._ifname, queue=statement)
-        if self._native:
-            self.compiler.run(text)
-            return
-        chains, begin, hook = text.partition("  chain ingress {")
-        self.compiler.run(chains + "}\n")
-        for chain in ("act", *(("choose",) if self._rule.then.deed == "reorder" else ())):
-            nfqueue.append(self.compiler, self._table, chain, number)
-        self.compiler.run(f"table inet {self._table} {{\n  flags owner;\n{begin}{hook}")
-
-    def let_be(self) -> None:
-        """Empty the chain. It stays hooked: a kernel that unhooks one drops all that is queued."""
-        self.compiler.run(f"flush chain inet {self._table} ingress")
-
-    def done(self) -> None:
-        """Delete the table."""
-        self.compiler.run(f"delete table inet {self._table}")
-
-    def read(self) -> Taken | None:
-        """From the queue; the kernel takes the Ethernet header off before."""
-        packet = self._queue.read()
-        if packet is None:
-            return None
-        kind = _TYPES.get(packet.data[0] >> 4 if packet.data else 0, bytes(2))
-        header = self._own_mac + packet.hardware[:6].ljust(6, b"\0") + kind
-        return Taken(
-            header + packet.data,
-            0,
-            packet.size + _ETHERNET,
-            whole=not packet.segments and len(packet.data) == packet.size,
-            waits=packet,
-        )
-
-    def give(self, packet: Taken) -> bool:
-        """It goes on from where it was taken."""
-        assert packet.waits is not None
-        data = packet.raw[_ETHERNET:] if self._rewrites else b""
-        changed = data if data != packet.waits.data else b""
-        self._queue.give(packet.waits, changed)
-        return True
-
-    def drop(self, packet: Taken) -> None:
-        """The kernel lets go of it."""
-        assert packet.waits is not None
-        self._queue.drop(packet.waits)
-
-    def answer(self, frame: bytes) -> bool:
-        """Out of the interface that it came by, to who sent it over the last cable."""
-        return self._back is not None and self._back.send(_PLAIN + frame)
-
-    def refused(self) -> int:
-        """What the kernel no longer had."""
-        return self._queue.refused
-
-    def close(self) -> None:
-        """The queue goes."""
-        self._queue.close()
-        if self._back is not None:
-            self._back.close()
-
-
-def mac_of(ifname: str) -> bytes:
-    """Address of an interface of the calling thread's namespace; zeros where it has none."""
-    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-    with socket.socket(socket.AF_INET, kind) as one, contextlib.suppress(OSError):
-        got = fcntl.ioctl(one, _SIOCGIFHWADDR, struct.pack("256s", ifname.encode()))
-        return got[18:24]
-    return bytes(6)
-
-
-def way_of(order: dict[str, Any], rule: Rule) -> Way:
-    """The way that an order names: across a cable where there is one, else by the queue.
-
-    Raises:
-        CapabilityError: this machine lacks what it needs.
-    """
-    return Across(order, rule) if order.get("across") else Waiting(order, rule)

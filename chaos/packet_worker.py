@@ -12,7 +12,7 @@ it does not outlive the injector that started it.
     do ──▶ {"ok": true}        undo ──▶ {"ok": true, "seen": …, "hit": …, "passed": …}
     tell ──▶ what it took, sent, dropped
 
-`start ORDER` leaves one running, `stop TABLE` ends it: the same by hand.
+`start ORDER` leaves one running, in force, until it is ended: the same by hand.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chaos.errors import CapabilityError, RailbreakError
 from chaos.netns import inode
-from chaos.packet_ways import Taken, way_of
+from chaos.packet_received import Copied, Waiting
+from chaos.packet_ways import Across, Taken, Way
 from chaos.packets import Rule, View
 from chaos.packets.how import Corrupt, Delay, Forge, Rate, Reorder
 from chaos.packets.line import Delayed, Line, Overtaken, Slowed, Straight
@@ -42,7 +42,6 @@ from chaos.timeline import now_ns
 
 _AT_ONCE = 64  # packets read before what is due is sent
 _LAST_NS = 2_000_000  # how long after the table's end a packet may still come
-_GONE_WITHIN_S = 5.0
 
 
 def line_of(rule: Rule) -> Line[Taken]:
@@ -210,6 +209,17 @@ class Worker:
             self._told["sent" if self._way.give(packet) else "unsent"] += 1
 
 
+def way_of(order: dict[str, Any], rule: Rule) -> Way:
+    """Across a cable where an order names its other end, else where packets are received.
+
+    Raises:
+        CapabilityError: this machine lacks what it needs.
+    """
+    if order["across"]:
+        return Across(order, rule)
+    return Copied(order, rule) if rule.then.answers else Waiting(order, rule)
+
+
 def say(answer: dict[str, Any]) -> None:
     """One line on standard output; nobody may be there to read it."""
     with contextlib.suppress(OSError):
@@ -267,32 +277,13 @@ def workers_of(table: str, netns: str = "/proc/self/ns/net") -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def stop(table: str) -> int:
-    """End the workers of a table; repeatable."""
-    until = time.monotonic() + _GONE_WITHIN_S
-    for pid in workers_of(table):
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        for number in (signal.SIGTERM, signal.SIGCONT):
-            signal.pidfd_send_signal(fd, number)
-        if not select.select([fd], (), (), max(0.0, until - time.monotonic()))[0]:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-            select.select([fd], (), (), 1.0)
-        os.close(fd)
-    return 1 if workers_of(table) else 0
-
-
 def main() -> int:
-    """`run ORDER [stay]`, `start ORDER`, `stop TABLE`."""
+    """`run ORDER [stay]`, `start ORDER`."""
     match sys.argv[1:]:
         case ["run", order, *rest]:
             return run(order, rest == ["stay"])
         case ["start", order]:
             return start(order)
-        case ["stop", table]:
-            return stop(table)
     sys.stderr.write(f"{__doc__}\n")
     return 2
 
