@@ -7,7 +7,18 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from chaos.change import BgpNeighbour, Change, LinkState, ProcessRestart, ProcessSignal, identity
+from chaos.change import (
+    BgpNeighbour,
+    Change,
+    LinkState,
+    PacketRule,
+    Place,
+    PortShape,
+    ProcessRestart,
+    ProcessSignal,
+    identity,
+)
+from chaos.changes.queue import QUEUES
 from chaos.errors import SpecError
 from chaos.experiment_fit import meanings
 from chaos.fabric import Fabric, Port
@@ -48,13 +59,41 @@ def collision(
     """What two strikes share so that they could not be told apart; empty when they can.
 
     They overlap, and one undo would take back both, or both act on the state of one cable, one
-    session or one process, so that neither's effect nor healing is its own.
+    session, one process or the one root of a port's queues, so that neither's effect nor healing is
+    its own.
     """
     if not overlap(one, other):
         return ""
     touched = _touched(mine, fabric)
     shared = touched.keys() & _touched(theirs, fabric).keys()
-    return min((touched[key] for key in shared), default="")
+    found = min((touched[key] for key in shared), default="")
+    return found or _one_root(mine, theirs, fabric) or _one_root(theirs, mine, fabric)
+
+
+def _one_root(shaping: Sequence[Change], ruling: Sequence[Change], fabric: Fabric) -> str:
+    """The root of queues that a shaped port and a rule's queue would both be; empty for none.
+
+    Rules share a root. One that a worker does needs none.
+    """
+    shaped = {_sender(one.place, fabric) for one in shaping if isinstance(one, PortShape)}
+    for one in ruling if shaped else ():
+        if isinstance(one, PacketRule) and one.settled(None).engine in QUEUES:
+            place = one.place
+            here = Port(place.node, place.port)
+            if (here if place.side == "wire" else _far(here, fabric)) in shaped:
+                return f"the queues behind {here} (a rule by engine: worker needs none)"
+    return ""
+
+
+def _sender(place: Place, fabric: Fabric) -> Port | None:
+    """The port whose packets a shaped place sends on."""
+    here = Port(place.node, place.port)
+    return _far(here, fabric) if place.side == "wire" else here
+
+
+def _far(here: Port, fabric: Fabric) -> Port | None:
+    link = next((one for one in fabric.links if here in one.ports), None)
+    return link.other(here) if link is not None and len(link.ports) == 2 else None
 
 
 def _touched(changes: Sequence[Change], fabric: Fabric) -> dict[str, str]:

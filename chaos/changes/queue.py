@@ -127,7 +127,7 @@ class Queue:
         if self.spread_ns:  # tables and seeds are beyond tc's words
             order = json.dumps({"dev": dev, **asdict(self)}, separators=(",", ":"))
             return (*made, (sys.executable, "-m", "chaos.natives.netem", order))
-        held = ("netem", "delay", f"{self.delay_ns}ns", "limit", str(MOST_HELD))
+        held = ("netem", "delay", f"{self.delay_ns / 1000:.3f}us", "limit", str(MOST_HELD))
         return (*made, (*leaf, *held, "rate", f"{AT_ONCE}bit"))
 
     def undo(self, dev: str) -> Argv:

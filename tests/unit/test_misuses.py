@@ -166,6 +166,13 @@ MISUSES = {
         {"faults": "[{link_down: {link: leaf1--spine1}}, {link_down: {link: leaf1--spine1}}]"},
         "told apart",
     ),
+    "a shaped port and a queue of a rule": (
+        {
+            "faults": "[{link_slow: {link: leaf1--spine1, end: leaf1, rate: 10 Mbit/s}}, "
+            "{packet_fault: {link: leaf1--spine1, end: leaf1, then: {rate: 1 Mbit/s}}}]"
+        },
+        "cannot be told apart: both change the queues behind leaf1:eth1 .*engine: worker needs",
+    ),
     "one budget exceeded": (
         {"fault": "{link_down: {link: host1--leaf1}}", "limits": "{hosts_isolated: 0}"},
         r"would isolate 1 host \(host1\); at most 0 allowed",
@@ -246,6 +253,10 @@ def test_the_usual_experiment_is_accepted():
     planned({})
     planned(loss("share: 1 %"))
     planned(packets("select: {opcode: send}, when: {first: 3}"))
+    slow = "{link_slow: {link: leaf1--spine1, end: leaf1, rate: 10 Mbit/s}}"
+    rated = "link: leaf1--spine1, end: leaf1, then: {rate: 1 Mbit/s}"
+    for other in (f"{rated}, engine: worker", rated.replace("end: leaf1", "end: spine1")):
+        planned({"faults": f"[{slow}, {{packet_fault: {{{other}}}}}]"})
 
 
 def test_there_are_fifty():
