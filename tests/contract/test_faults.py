@@ -4,6 +4,7 @@ import asyncio
 import random
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from chaos import native, snapshot
 from chaos.change import (
     LinkState,
     PacketDrop,
+    Place,
     ProcessRestart,
     ProcessSignal,
     from_json,
@@ -69,6 +71,22 @@ def packets(end="h1", **words):
     when = When.parse(words.pop("when", "all"))
     rule = Rule.parse(words)
     return PacketFault(CABLE, end, rule.select, when, rule.then)
+
+
+class Received(PacketFault):
+    """The same at the port that receives, as on a lab or a machine: by the kernel's queue."""
+
+    def changes(self, fabric):
+        ports = [Port(one.place.node, one.place.port) for one in super().changes(fabric)]
+        links = [fabric.link_at(port).other(port) for port in ports]
+        pairs = zip(super().changes(fabric), links, strict=True)
+        return tuple(replace(one, place=Place.at(port)) for one, port in pairs)
+
+
+def received(end="h1", **words):
+    """A packet fault at the port that receives."""
+    one = packets(end, **words)
+    return Received(one.link, one.end, one.select, one.when, one.then)
 
 
 ONE_OF_EACH = {
@@ -148,6 +166,11 @@ MORE = {
     "packet_fault silent": packets(when={"psn": 5}, then={"corrupt": "silent"}),
     "packet_fault forge": packets(then={"forge": "remote_access_error"}),
     "packet_fault cnp": packets(then={"forge": "cnp", "qp": 17}),
+    "packet_fault received drop": received("both", when={"first": 3}),
+    "packet_fault received delay": received("both", then={"delay": "5 ms", "jitter": "1 ms"}),
+    "packet_fault received reorder": received(when={"every": 10}, then={"reorder": 3}),
+    "packet_fault received silent": received(when={"psn": 5}, then={"corrupt": "silent"}),
+    "packet_fault received cnp": received(then={"forge": "cnp", "qp": 17}),
 }
 ALL = ONE_OF_EACH | MORE
 #: Faults that need more than two hosts and a cable; `tests/netns` and `tests/lab` break with them.
