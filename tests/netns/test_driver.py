@@ -20,6 +20,7 @@ from chaos.drivers.state import Life
 from chaos.errors import FabricError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.netns import inode, inside
+from chaos.packets.engines import ENGINES
 from chaos.registry import Program
 
 pytestmark = pytest.mark.netns
@@ -565,3 +566,5 @@ def test_every_capability_that_is_missing_has_a_reason_and_a_cure():
     for name in ("root", "netns", "mount_namespace", "pid_namespace", "veth", "nft", "frr"):
         assert found[name].here, found[name]
     assert all(item.reason and item.cure for item in found.values() if not item.here)
+    assert {f"engine {name}" for name in ENGINES} < found.keys()
+    assert found["engine nftables"].here

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from chaos.driver import Capability
 from chaos.drivers.netns.frr import binaries
 from chaos.errors import CapabilityError
+from chaos.natives.able import Here
 from chaos.netns import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, unshare
+from chaos.packets.engines import ENGINES
 
 ROOT_CURE = "run it as root: sudo railbreak …"
 _VETH = ["link", "add", "name", "probe0", "type", "veth", "peer", "name", "probe1"]
@@ -37,12 +39,19 @@ def probe() -> tuple[Capability, ...]:
         _tool("ip", "iproute2"),
         _made("veth", "ip", _VETH, "iproute2"),
         _made("nft", "nft", ["-f", "-"], "nftables", _FWD),
-        _made("netem", "tc", ["qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"], ""),
+        *_engines(),
         _hash_seed(),
         _frr(),
         _sched_fifo(),
     ]
     return tuple(found)
+
+
+def _engines() -> Iterator[Capability]:
+    """What does the actions of packet rules (docs/packets.md): each tried."""
+    for name, why in Here().items():
+        reason, _, cure = why.partition("; ")
+        yield Capability(f"engine {name}" if name in ENGINES else name, not why, reason, cure)
 
 
 def _tried(deed: Callable[[], None]) -> str:
@@ -87,7 +96,6 @@ def _made(name: str, tool: str, argv: list[str], package: str, stdin: str = "") 
     if os.geteuid() != 0:
         return Capability(name, False, reason, ROOT_CURE)
     cures = {
-        "netem": "use a kernel with sch_netem; faults of delay need it",
         "nft": "use a kernel with nftables netdev ingress and fwd (CONFIG_NFT_FWD_NETDEV)",
         "veth": "use a kernel with CONFIG_VETH",
     }
