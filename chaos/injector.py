@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ SPIN_NS = 200_000  # the last stretch before an action is spun, not slept
 QUIET_NS = 2_000_000  # this close before an action nothing else is begun
 GONE_WITHIN_NS = 2_000_000_000  # how long a taken-back change may take to be gone
 RENEW_NS = 400_000_000  # a lease is renewed at most so often
+BEAT_NS = 200_000_000  # a process that a change needs to be in force is asked so often if it lives
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ class Injector:
         self.leaving = ""
         self.lease_ns = 0
         self.deadman: Deadman | None = None
-        self._heard = self._renewed = 0
+        self._heard = self._renewed = self._felt = 0
         self._out = bytearray()
         self._in = b""
         self._owner = os.pidfd_open(owner)
@@ -120,6 +122,7 @@ class Injector:
                 if self.deadline_ns is not None and now_ns() >= self.deadline_ns:
                     self.leaving = "its life was over"
                 self._check_lease()
+                self._feel()
         except BaseException as error:
             self.leaving = f"{type(error).__name__}: {error}"
             raise
@@ -131,7 +134,8 @@ class Injector:
         """How long nothing is due; whole milliseconds, short of the next action."""
         lease = self._heard + self.lease_ns if self.lease_ns else None
         edge = self.edges[0][0] if self.edges else None
-        due = [one for one in (self.deadline_ns, edge, lease) if one]
+        beat = self._felt + BEAT_NS if self._living() else None
+        due = [one for one in (self.deadline_ns, edge, lease, beat) if one]
         if not due:
             return 60_000
         left = min(due) - now_ns() - QUIET_NS
@@ -277,6 +281,11 @@ class Injector:
                 self._heard = max(self._heard, now_ns())
             if not acted:
                 return
+            if kind == "undo" and self.edges:
+                self._felt = 0
+                self._feel()  # a process that had to be ended takes no part in the next turn
+                if self.healed:
+                    return
             if not self.edges:
                 self.heal()
                 self._say(ev="done")
@@ -333,6 +342,23 @@ class Injector:
                     f"{one.change.describe()}: no longer in force before it was taken back; "
                     "somebody else undid it"
                 )
+
+    def _living(self) -> list[Callable[[], bool]]:
+        """How to ask what is in force only as long as a process of its own lives."""
+        if self.healed:
+            return []
+        able = (getattr(one.native, "lives", None) for one in self.held if one.begun)
+        return [lives for lives in able if lives is not None]
+
+    def _feel(self) -> None:
+        """Heal at once where what must live does not: it says itself what became of it."""
+        if now_ns() - self._felt < BEAT_NS - QUIET_NS:
+            return
+        self._felt = now_ns()
+        if not all([lives() for lives in self._living()]):
+            self.edges.clear()
+            self.heal()
+            self._say(ev="done")
 
     # ------------------------------------------------------------------ back
 

@@ -10,7 +10,7 @@ the table, and with it the detour. Packets then go straight through. It ends whe
 it does not outlive the injector that started it.
 
     do ──▶ {"ok": true}        undo ──▶ {"ok": true, "seen": …, "hit": …, "passed": …}
-    tell ──▶ what it took, sent, dropped
+    tell ──▶ what it took, sent, dropped        beat ──▶ {"ok": true}
 
 `start ORDER` leaves one running, in force, until it is ended: the same by hand.
 """
@@ -98,6 +98,7 @@ class Worker:
         self._told = {"taken": 0, "sent": 0, "unsent": 0, "dropped": 0, "unfit": 0}
         self._begin()
         self._in = b""
+        self._orders = {b"do": self.do, b"undo": self.undo, b"tell": self.tell, b"beat": self.beat}
         self.leaving = False
 
     def _begin(self) -> None:
@@ -132,7 +133,7 @@ class Worker:
         *lines, self._in = (self._in + got).split(b"\n")
         for line in lines:
             try:
-                answer = {b"do": self.do, b"undo": self.undo, b"tell": self.tell}[line]()
+                answer = self._orders[line]()
             except RailbreakError as error:
                 answer = {"ok": False, "kind": type(error).__name__, "message": str(error)}
             say(answer)
@@ -167,6 +168,10 @@ class Worker:
             "unsent": self._told["unsent"] + refused,
         }
         return {"ok": True, "lost": self._way.lost(), **told}
+
+    def beat(self) -> dict[str, Any]:
+        """A sign of life."""
+        return {"ok": True}
 
     # ------------------------------------------------------------------ packets
 
