@@ -32,10 +32,13 @@ class PacketFault:
     is recognised as IP. A later fragment has no ports. Rewriting asks for IP, so other frames are
     not seen then. With several CPUs receiving, ordinals follow the order in which they count. What
     a worker does (delay, reorder, rate, silent corruption, forged answers) costs a process per
-    packet, and is for some ten thousand packets per second; with `duplicate` it needs both inner
-    ends of a cable, which only the embedded fabric has.
+    packet, and is for some ten thousand packets per second. On a lab or a machine it acts where
+    the node at the other end receives (engine nfqueue): frames that are not IP, and what comes in
+    under a VLAN, bond or bridge of that port, are not seen there. `duplicate` needs both inner ends
+    of a cable, which only the embedded fabric has.
 
-    Needs: nftables with family netdev, CAP_NET_ADMIN; for a worker /dev/net/tun and libnftables.
+    Needs: nftables with family netdev, CAP_NET_ADMIN; for a worker libnftables, and /dev/net/tun or
+    nfnetlink_queue.
 
     Args:
         link: One link: id, node pair, or `in-use …` for one that the measured traffic crosses.
