@@ -240,8 +240,9 @@ def commands(change: Change, ifname: str = "", there: There | None = None) -> li
         inside = f"process {place.process}"
     else:
         receives = engine is not None and engine.name == "nfqueue"
-        across = "" if receives else f"{ifname or place.port}-far"
-        where = Where(ifname=ifname or place.port, across=across)
+        name = ifname or place.port
+        leaves = isinstance(change, PacketRule) and change.leaves
+        where = Where(ifname=name, across=name if leaves else "" if receives else f"{name}-far")
         inside = f"wire facing {place.node}" if place.side == "wire" else place.node
         inside = "this machine" if isinstance(change, NodePower) else inside
     steps = change.steps(where)

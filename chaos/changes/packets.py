@@ -129,7 +129,12 @@ class PacketRule:
     def describe(self) -> str:
         """One line for plans and journals."""
         by = "" if self.engine == AUTO else f", by {self.engine}"
-        return f"{self.place}: {self.rule} at ingress{by}"
+        return f"{self.place}: {self.rule} at {'egress' if self.leaves else 'ingress'}{by}"
+
+    @property
+    def leaves(self) -> bool:
+        """It meets packets where they leave the node: a queue that holds them is there."""
+        return self.place.side == "node" and self.engine in QUEUES
 
     def settled(self, there: There | None) -> PacketRule:
         """The same by a named engine: that which is asked for, or the first that can.
@@ -157,7 +162,8 @@ class PacketRule:
             return self.rule.nft(self.table, ifname, queue="queue num N bypass")
         tap = self.tap if engine == "worker" else ""
         lane = lane_of(minor_of(self.table)) if engine in QUEUES else ""
-        return self.rule.nft(self.table, ifname, across=across, tap=tap, lane=lane)
+        hook = "egress" if across == ifname else "ingress"
+        return self.rule.nft(self.table, ifname, across=across, tap=tap, lane=lane, hook=hook)
 
     def steps(self, where: Where, saved: Mapping[str, Any] = NOTHING_SAVED) -> Steps:
         """The same through `nft`, with a queue through `tc`, or by a worker started and ended."""

@@ -60,7 +60,8 @@ class Where:
         host: Name of the machine that the rest is true on; empty for this one.
         enter: Words before a command that make it run inside the node; for changes made by command.
         across: Interface in the same namespace out of which goes what arrives at this one; empty
-            where that is not known, or goes up the stack.
+            where that is not known, or goes up the stack. The same as `ifname` where packets are
+            met as they leave.
         power: Commands for a node as a whole, by what they do (`stop`, `unstop`, `pause`,
             `unpause`, `look`), as far as the driver has them.
     """
@@ -75,6 +76,11 @@ class Where:
     enter: Argv = ()
     across: str = ""
     power: Mapping[str, Argv] = field(default_factory=dict)
+
+    @property
+    def leaving(self) -> bool:
+        """Packets are met as they leave the interface."""
+        return bool(self.ifname) and self.across == self.ifname
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -42,7 +42,8 @@ class Dropped:
             raise
         if isinstance(change, PacketRule) and where.across:
             # by its number: the library's table of names may be that of another namespace
-            rules = change.ruleset(where.ifname, str(socket.if_nametoindex(where.across)))
+            index = str(socket.if_nametoindex(where.across))
+            rules = change.ruleset(where.ifname, where.ifname if where.leaving else index)
         else:
             rules = change.ruleset(where.ifname)
         return cls(change, compiler, tables, rules)

@@ -63,6 +63,7 @@ def table(
     then: Action,
     detour: Detour | None = None,
     across: str = "",
+    way: str = "ingress",
 ) -> str:
     """The whole table.
 
@@ -74,9 +75,10 @@ def table(
         then: What is done, where no other engine does it.
         detour: How packets get to one that does.
         across: Interface out of which they go on; only `duplicate` needs it.
+        way: `egress` where packets are met as they leave.
     """
     at = _BEFORE_QUEUES if detour and detour.taken else _AT[bool(detour)]
-    family, hook, here = "netdev", f"ingress device {ifname} priority {at}", ""
+    family, hook, here = "netdev", f"{way} device {ifname} priority {at}", ""
     if detour and detour.queued:
         family, hook, here = "inet", f"prerouting priority {_BEFORE_IP}", f'iifname "{ifname}" '
     found = [

@@ -96,6 +96,7 @@ class Rule:
         tap: str = "",
         lane: str = "",
         queue: str | None = None,
+        hook: str = "ingress",
     ) -> str:
         """nftables text for the ingress of one interface.
 
@@ -107,6 +108,7 @@ class Rule:
             lane: The class of a queue that does the action, such as `7262:1`.
             queue: The statement that queues to a worker where nothing is beyond the interface, such
                 as `queue num 5 bypass`; empty where that rule is to be appended.
+            hook: `egress` where packets are met as they leave.
         """
         detour = self._detour(tap) if tap else None
         if lane:
@@ -115,7 +117,7 @@ class Rule:
         if queue is not None:
             rest = queue if self.then.deed == "reorder" else ""
             detour = Detour(queue, rest, queued=True)
-        return nft.table(table, ifname, self.meant, self.when, self.then, detour, across)
+        return nft.table(table, ifname, self.meant, self.when, self.then, detour, across, hook)
 
     def _detour(self, tap: str) -> Detour:
         if self.then.answers:

@@ -362,6 +362,28 @@ def test_where_only_a_receiver_is_reached_the_queue_does_what_a_cable_takes_a_wo
         choose(delay, bare)
 
 
+@pytest.mark.parametrize(("engine", "then"), [("htb", "rate=1Gbit/s"), ("netem", "delay=1ms")])
+def test_a_queue_that_is_asked_for_is_where_a_machine_sends(engine, then):
+    """Not where packets arrive: nothing is held there by the kernel."""
+    load()
+    words = {"link": "h1--h2", "end": "h1", "then": then, "engine": engine}
+    changes = build(FAULTS, "fault", "packet_fault", words).changes(FABRIC)
+    nodes = {
+        name: Node(name, settings={"ssh": {"address": "192.0.2.1"}} if name == "h1" else {})
+        for name in ("h1", "h2")
+    }
+    fabric = Fabric("f", nodes, FABRIC.links)
+    (real,) = moved(changes, fabric).changes
+    assert real.place == Place("h1", "eth1")
+    assert real.describe().endswith(f"on all of everything at egress, by {engine}")
+    assert refusal(changes[0], fabric) == ""
+    told = "\n".join(commands(real))
+    assert "egress device eth1" in told
+    assert "tc class add dev eth1 parent 7262:" in told
+    other = build(FAULTS, "fault", "packet_fault", words | {"end": "h2"}).changes(FABRIC)
+    assert "~wire is slowed where h2 sends, and h2 cannot be logged in" in refusal(other[0], fabric)
+
+
 def test_the_dry_run_says_which_engine_and_why():
     change = PacketRule(WIRE, "railbreak_t", Rule.parse({"then": "delay=1ms"}))
     here = At(True, {"nftables": "", "netem": "no sch_netem; load it", "worker": ""})

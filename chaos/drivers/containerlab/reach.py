@@ -24,6 +24,7 @@ from chaos.change import (
     Where,
     WireTo,
 )
+from chaos.changes.queue import QUEUES
 from chaos.driver import Done
 from chaos.drivers.containerlab import cabling, deploy, frrlog
 from chaos.drivers.containerlab.binary import Binary
@@ -98,6 +99,10 @@ class LabReach(LocalReach):
                 f"what arrives at {place.node} over {link.id} is sent by {far.node or 'nobody'}, "
                 "which is no container, so it cannot be slowed there; name the other end"
             )
+        if isinstance(change, PacketRule) and change.engine in QUEUES:
+            if place.node in deploy.containers_of(fabric):
+                return ""
+            return f"{place.node} is no container, so nothing can be held where it sends"
         if isinstance(change, PacketDrop | PacketRule) and far.node not in deploy.containers_of(
             fabric
         ):
@@ -158,14 +163,18 @@ class LabReach(LocalReach):
     def locate(self, change: Change) -> Where:
         """Where a change acts now.
 
-        What a port sends is dropped where it arrives: at the ingress of the other end. A node as a
-        whole is reached by commands of Containerlab and of the runtime.
+        What a port sends is dropped where it arrives: at the ingress of the other end. The queue of
+        a rule is where the port sends. A node as a whole is reached by commands of Containerlab and
+        of the runtime.
         """
         if reason := self.refusal(change, self.fabric):
             raise CapabilityError(reason)
         place = change.place
         if isinstance(change, PacketDrop | PacketRule | PortShape) and place.side == "wire":
             port = Port(place.node, place.port)
+            if isinstance(change, PacketRule) and change.engine in QUEUES:
+                where = self.resolve(Place.at(port))
+                return dataclasses.replace(where, across=where.ifname)
             return self.resolve(Place.at(self.fabric.link_at(port).other(port)))
         if isinstance(change, AtRouter):
             box = self._nodes.box(place.node)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from chaos import load
-from chaos.change import Change, DeviceGone, Place, Where
+from chaos.change import Change, DeviceGone, PacketRule, Place, Where
 from chaos.driver import Audit, Capability, Done, Holder, Process, unsupported
 from chaos.drivers import state
 from chaos.drivers.ssh import adopt, afar, probing, ready
@@ -379,6 +379,9 @@ class SshDriver:
             for at in mine
         }
         for change in plan.changes:
+            if isinstance(change, PacketRule) and change.leaves and change.place in wheres:
+                where = wheres[change.place]
+                wheres[change.place] = dataclasses.replace(where, across=where.ifname)
             if isinstance(change, DeviceGone) and change.place in wheres:
                 self._spare_our_own(change, wheres[change.place].ifname)
         await asyncio.gather(*(self.fleet[node].measure_clock() for node in hosts))

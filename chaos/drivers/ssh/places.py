@@ -27,6 +27,7 @@ from chaos.change import (
     PortShape,
     WireTo,
 )
+from chaos.changes.queue import QUEUES
 from chaos.drivers.ssh.target import Target
 from chaos.errors import RailbreakError, SpecError
 from chaos.fabric import Fabric, Port
@@ -122,8 +123,13 @@ def rdma_of(fabric: Fabric, port: Port) -> tuple[str, ...]:
 
 
 def opposite(change: LinkState | PacketDrop | PacketRule | PortShape, fabric: Fabric) -> Change:
-    """The same for a change at the wire's side, made at the other end of the cable."""
+    """The same for a change at the wire's side, made at the other end of the cable.
+
+    The queue of a rule is at the end that sends.
+    """
     here = Port(change.place.node, change.place.port)
+    if isinstance(change, PacketRule) and change.engine in QUEUES:
+        return replace(change, place=Place.at(here))
     return replace(change, place=Place.at(fabric.link_at(here).other(here)))
 
 
@@ -196,6 +202,9 @@ def refusal(change: Change, fabric: Fabric, driver: str = "ssh") -> str:
         why = refusal(opposite(change, fabric), fabric, driver)
         if not why:
             return ""
+        made = opposite(change, fabric)
+        if made.place.node == place.node:
+            return f"{place} is slowed where {place.node} sends, and {why}"
         return f"{place} can only be broken at the other end of its cable, and {there}: {why}"
     if not ssh_of(fabric, place.node):
         return f"{place.node} cannot be logged in to: the inventory gives it no address"
@@ -277,7 +286,7 @@ def _bypassed(change: PacketDrop | PacketRule | PortShape, fabric: Fabric) -> st
         f"{change.place} is the port of RDMA device {', '.join(devices)}: its RoCE packets (UDP "
         "4791) go past the kernel"
     )
-    if isinstance(change, PortShape):
+    if isinstance(change, PortShape) or (isinstance(change, PacketRule) and change.leaves):
         return (
             f"{past} and its queues, so a rate there would slow none of them; set the speed of the "
             "switch's port by hand, or take the link down (link_down), which hits them too"
