@@ -68,6 +68,11 @@ class Observer:
         self._stopping = False
         self.homes: dict[str, str] = {}
 
+    @property
+    def started(self) -> bool:
+        """Whether programs of it run, or have run."""
+        return bool(self._running)
+
     async def start(self, deadline_s: float = 90.0) -> None:
         """Start every program and wait until each says it is ready.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from chaos.experiment import Experiment
     from chaos.fabric import Fabric
     from chaos.objectives import Objective
+    from chaos.observe import Observer
     from chaos.record import Record
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--trials: 1 or more expected, got {trials}")
     config.addinivalue_line("markers", "netns: makes network namespaces; needs root")
     config.addinivalue_line("markers", "fabric(name): bring up this fabric for the test")
+    same = "same_probes: probes go on to the next test of this kind that has the same ones"
+    config.addinivalue_line("markers", same)
     config.addinivalue_line("markers", "railbreak: breaks a fabric on purpose; needs root")
 
 
@@ -114,6 +117,7 @@ class Fabrics:
         self._loop = _Loop()
         self._driver, self._on = driver, on
         self._up: dict[str, Driver | Exception] = {}
+        self._kept: Observer | None = None
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asynchronous work to its end: the one synchronous face."""
@@ -134,6 +138,23 @@ class Fabrics:
             raise BlockedError(f"fabric {name}: {found}") from found
         return found
 
+    async def observer(self, driver: Driver, probes: Mapping[str, Any]) -> Observer:
+        """Probes that go on from trial to trial, as long as they are the same ones."""
+        from chaos.observe import Observer
+
+        kept = self._kept
+        if kept is None or kept.driver is not driver or kept.probes != dict(probes):
+            await self.stop_probes()
+            self._kept = Observer(driver, probes)
+        assert self._kept is not None
+        return self._kept
+
+    async def stop_probes(self) -> None:
+        """End those that went on."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.stop()
+
     @staticmethod
     async def _bring_up(name: str, driver_name: str, on: str) -> Driver:
         from chaos import drivers
@@ -150,6 +171,7 @@ class Fabrics:
 
     def close(self) -> None:
         """Take down every fabric of this session."""
+        self.call(self.stop_probes())
         for driver in self._up.values():
             if not isinstance(driver, Exception) and not self._on:
                 self.call(driver.down())
@@ -178,6 +200,8 @@ def _fabric_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def fabric(request: pytest.FixtureRequest, railbreak_fabrics: Fabrics) -> Driver:
     """A fabric that forwards: `--fabric`, else the test's marker, else clos-2x4x8."""
+    if not request.node.get_closest_marker("same_probes"):
+        railbreak_fabrics.call(railbreak_fabrics.stop_probes())
     return railbreak_fabrics.get(_fabric_name(request))
 
 
@@ -224,7 +248,7 @@ def trial(
 
     def hold(experiment: Any, *parts: Any, **values: Any) -> Record:
         made = _experiment(request, experiment, parts, values)
-        record = railbreak_fabrics.call(_run(request, made, fabric))
+        record = railbreak_fabrics.call(_run(request, made, fabric, railbreak_fabrics))
         for measure in record.measures:
             record_property(measure.name, measure.value)
         record_property("verdict", record.verdict)
@@ -282,7 +306,9 @@ def _objective(one: Any) -> Objective:
     return objective(one) if isinstance(one, dict) else one
 
 
-async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver) -> Record:
+async def _run(
+    request: pytest.FixtureRequest, made: Experiment, driver: Driver, fabrics: Fabrics
+) -> Record:
     from chaos import record as records
     from chaos.ground import CALM_FOREIGN_PERCENT
     from chaos.report import junit, page
@@ -291,13 +317,21 @@ async def _run(request: pytest.FixtureRequest, made: Experiment, driver: Driver)
     _check(made, driver.fabric)
     folder = make_folder(Path(request.config.getoption("--runs")), made.name)
     load = request.config.getoption("--calm-load")
-    record = await run(
-        made,
-        driver,
-        folder,
-        command=("pytest", request.node.nodeid),
-        calm_foreign_percent=CALM_FOREIGN_PERCENT if load is None else load,
-    )
+    same = request.node.get_closest_marker("same_probes") is not None
+    try:
+        record = await run(
+            made,
+            driver,
+            folder,
+            command=("pytest", request.node.nodeid),
+            calm_foreign_percent=CALM_FOREIGN_PERCENT if load is None else load,
+            observer=await fabrics.observer(driver, made.probes) if same else None,
+        )
+    except BaseException:
+        await fabrics.stop_probes()
+        raise
+    if record.verdict != "pass":  # whatever was wrong, the next test does not inherit it
+        await fabrics.stop_probes()
     data = records.to_json(record)
     (folder / "report.html").write_text(page(data))
     (folder / "junit.xml").write_text(junit(data))

@@ -71,6 +71,7 @@ async def run(
     command: Sequence[str] = tuple(sys.argv),
     calm_foreign_percent: float = CALM_FOREIGN_PERCENT,
     storms: strikes.Planned | None = None,
+    observer: Observer | None = None,
 ) -> Record:
     """Run every trial of an experiment on a fabric that is up and ready.
 
@@ -82,6 +83,8 @@ async def run(
         command: What repeats the run.
         calm_foreign_percent: Share of the machine that others may use in calm.
         storms: What falls in each trial, as a record told it; None: as the seed has it.
+        observer: The experiment's probes, to go on after the run; started where they do not run.
+            `tell` hears nothing of what they say.
 
     Raises:
         SpecError: the experiment does not fit the fabric.
@@ -93,7 +96,7 @@ async def run(
     try:
         planned = strikes.storms(experiment, driver.fabric) if storms is None else storms
         told = (log, tell, command, calm_foreign_percent)
-        return await _run(experiment, driver, folder, planned, *told)
+        return await _run(experiment, driver, folder, planned, *told, observer)
     finally:
         close_log()
 
@@ -107,6 +110,7 @@ async def _run(
     tell: Tell,
     command: Sequence[str],
     calm_foreign_percent: float,
+    kept: Observer | None,
 ) -> Record:
     def told(kind: str, facts: Mapping[str, Any]) -> None:
         if kind != "hits.counted":
@@ -126,7 +130,7 @@ async def _run(
         ),
         comparability=comparability.block(driver.fidelity, command),
     )
-    observer = Observer(driver, experiment.probes, heard)
+    observer = kept or Observer(driver, experiment.probes, heard)
     tracer = driver.paths()
     ground = Ground(experiment, driver, observer, tracer, folder, told, calm_foreign_percent)
     trials: list[Trial] = []
@@ -139,7 +143,8 @@ async def _run(
         await be_sound(driver)
         be_observable(experiment, driver)
         told("phase.entered", {"name": "probes", "trial": 0})
-        await observer.start()
+        if not observer.started:
+            await observer.start()
         noted = _tell_notes(driver, 0, told)
         for slot, storm in planned:
             await revive(observer)
@@ -158,7 +163,8 @@ async def _run(
         _keep(folder, finish(made, experiment, trials), driver)
         raise
     finally:
-        await observer.stop()
+        if kept is None:
+            await observer.stop()
         tracer.close()
     made = finish(made, experiment, trials)
     _keep(folder, made, driver)

@@ -16,13 +16,16 @@ from chaos.objectives import Objective, objective
 from chaos.registry import FAULTS, build, load
 from chaos.units import Duration
 
-pytestmark = [pytest.mark.netns, pytest.mark.railbreak]
+pytestmark = [pytest.mark.netns, pytest.mark.railbreak, pytest.mark.same_probes]
 
 load()
 SECOND = Duration.parse("1 s")
 PHASES = Phases(calm=SECOND, storm=Range(SECOND, SECOND), after=Duration.parse("1500 ms"))
 BECAUSE = "it is what this variant of the fault is for"
-VARIANTS = yaml.safe_load((Path(__file__).parent / "variants.yaml").read_text())
+VARIANTS = sorted(  # by traffic: what is sent and watched goes on from one to the next
+    yaml.safe_load((Path(__file__).parent / "variants.yaml").read_text()),
+    key=lambda variant: str(variant.get("traffic", "flow")),
+)
 
 
 def told(variant: dict[str, Any]) -> str:

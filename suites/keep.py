@@ -1,0 +1,97 @@
+"""The judged records of the variants, kept: one line of JSON each, and a table of them all.
+
+    python -m suites.keep RUNS OUT.jsonl.gz > TABLE.md
+
+RUNS is the folder that `pytest suites/test_variants.py --runs RUNS` filled. Left out of a kept
+record, for its size: what was measured over time (`series`, `spans`, `extra`), the plan, and the
+fabric, which is the same in all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+LEFT_OUT = ("series", "spans", "extra")
+HEAD = "| fault | in force | acted | felt | noticed by | taken back | residue | verdict |"
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of variants in a folder of runs, the last of each, by fault."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*/record.json"), key=lambda one: one.stat().st_mtime):
+        record = json.loads(path.read_text())
+        if "test_variants.py" in " ".join(record["comparability"]["command"]):
+            found[record["experiment"]["promise"]] = record
+    return [found[key] for key in sorted(found, key=lambda key: (told(found[key]), key))]
+
+
+def kept(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what is large."""
+    trials = [
+        {key: value for key, value in trial.items() if key not in LEFT_OUT}
+        for trial in record["trials"]
+    ]
+    rest = {key: value for key, value in record.items() if key not in ("plan", "fabric", "trials")}
+    return {**rest, "driver": record["fabric"]["driver"], "trials": trials}
+
+
+def told(record: Mapping[str, Any]) -> str:
+    """The fault in words."""
+    return ", ".join(one["text"] for one in record["experiment"]["faults"])
+
+
+def row(record: Mapping[str, Any]) -> str:
+    """One line of the table."""
+    [trial] = record["trials"]
+    proof = trial["proof"]
+    acted = "not counted" if proof["hit"] is None else f"{proof['hit']} of {proof['seen']}"
+    cells = (
+        f"`{told(record)}`",
+        _yes(proof["in_force"]),
+        acted,
+        ", ".join(_felt(record)) or "–",
+        ", ".join(_noticed(record)) or "nobody",
+        _yes(proof["taken_back"]),
+        "; ".join(proof["residue"]) or "none",
+        record["verdict"],
+    )
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _felt(record: Mapping[str, Any]) -> Iterable[str]:
+    """What the objectives asked for, as it was."""
+    asked = (one["sentence"].partition(":")[0] for one in record["experiment"]["objectives"])
+    values = {one["name"]: one["value"] for one in record["measures"]}
+    for name in dict.fromkeys(asked):
+        if values.get(name) is not None:
+            yield f"{name} {values[name]:.4g}"
+
+
+def _noticed(record: Mapping[str, Any]) -> Iterable[str]:
+    for one in record["measures"]:
+        found = re.fullmatch(r"detection_(\w+)_ms", one["name"])
+        if found and found[1] != "first" and one["value"] is not None and not one["censored"]:
+            yield f"{found[1]} {one['value']:.3g} ms"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def main(runs: str, out: str) -> None:
+    """Write the records, print the table."""
+    found = records(Path(runs))
+    lines = "".join(json.dumps(kept(one), separators=(",", ":")) + "\n" for one in found)
+    Path(out).write_bytes(gzip.compress(lines.encode(), mtime=0))
+    table = [HEAD, "|" + "---|" * (HEAD.count(" | ") + 1), *map(row, found)]
+    sys.stdout.write("\n".join(table) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
