@@ -12,12 +12,17 @@ from typing import Any
 from chaos import drivers
 from chaos.errors import SpecError
 from chaos.fabric import Fabric
+from chaos.packets.action import ALONE, Action
+from chaos.packets.engines import ENGINES, TOLD, unable
 from chaos.registry import AREAS, FAULTS, Fault, build, load
 from chaos.worded import fields_from
 
 #: The fabric on which the page's examples are planned.
 SAMPLE = "clos-2x4x8"
 _SECTION = re.compile(r"^(Reach|Needs|Args|Try|Examples|Attributes|Raises): *", re.MULTILINE)
+#: An example of each action that needs words.
+_THENS = ("dscp=af31", "delay=10ms jitter=2ms", "rate=10Mbit/s", "reorder=3", "corrupt=silent",
+          "forge=remote_access_error", "forge=cnp qp=17")  # fmt: skip
 _DRIVERS = ("netns", "containerlab", "ssh")
 
 
@@ -159,11 +164,27 @@ def markdown() -> str:
         told.append(f"| **{AREAS.get(area, 'Of others')}** | | | | |")
         told += [_row(cls, notes) for cls in classes]
     told += ["", *(f"{at}. {reason}" for reason, at in notes.items())]
+    told += ["", *_engines()]
     for area, classes in grouped.items():
         told += ["", f"## {AREAS.get(area, 'Of others')}"]
         for cls in classes:
             told += _entry(cls)
     return "\n".join(told) + "\n"
+
+
+def _engines() -> Iterator[str]:
+    """What does each action of `packet_fault`: the engines that can, in the order of asking."""
+    yield from ("## Engines of packet rules", "")
+    yield "The first that can do all of an action and is there does it: `railbreak doctor` tries"
+    yield "each, `railbreak plan` says which and why, and `engine` asks for one by its name."
+    yield from ("", "| `then` | engines |", "|---|---|")
+    able: dict[str, list[str]] = {}
+    for words in (*ALONE, *_THENS):
+        can = [one for one in ENGINES if not unable(one, Action.parse(words))]
+        able.setdefault(", ".join(can), []).append(f"`{words}`")
+    yield from (f"| {', '.join(thens)} | {can} |" for can, thens in able.items())
+    yield from ("", "| engine | is |", "|---|---|")
+    yield from (f"| {name} | {TOLD[name]} |" for name in ENGINES)
 
 
 def _row(cls: type[Any], notes: dict[str, int]) -> str:

@@ -30,15 +30,17 @@ class PacketFault:
     kernel of its host and meets no rule there, but does on a software switch. Where a sender uses
     segmentation offload one packet here is up to 64 kB of the stream. Under two VLAN tags nothing
     is recognised as IP. A later fragment has no ports. Rewriting asks for IP, so other frames are
-    not seen then. With several CPUs receiving, ordinals follow the order in which they count. What
-    a worker does (delay, reorder, rate, silent corruption, forged answers) costs a process per
-    packet, and is for some ten thousand packets per second. On a lab or a machine it acts where
-    the node at the other end receives (engine nfqueue): frames that are not IP, and what comes in
-    under a VLAN, bond or bridge of that port, are not seen there. `duplicate` needs both inner ends
-    of a cable, which only the embedded fabric has.
+    not seen then. With several CPUs receiving, ordinals follow the order in which they count. Delay
+    and rate are done by queues of the kernel (netem, htb) where it has them. What a worker does
+    (reorder, silent corruption, forged answers, else delay and rate) costs a process per packet,
+    and is for some ten thousand packets per second. On a lab or a machine it acts where the node at
+    the other end receives (engine nfqueue): frames that are not IP, and what comes in under a VLAN,
+    bond or bridge of that port, are not seen there; with `engine: netem` or `htb` what the node
+    sends is held at its own port. `duplicate` needs both inner ends of a cable, which only the
+    embedded fabric has.
 
-    Needs: nftables with family netdev, CAP_NET_ADMIN; for a worker libnftables, and /dev/net/tun or
-    nfnetlink_queue.
+    Needs: nftables with family netdev, CAP_NET_ADMIN; for queues sch_htb, sch_netem; for a worker
+    libnftables, and /dev/net/tun or nfnetlink_queue.
 
     Args:
         link: One link: id, node pair, or `in-use …` for one that the measured traffic crosses.
@@ -65,6 +67,7 @@ class PacketFault:
         packet_fault link=leaf1--spine1 select="ecn=ect" when="every=100" then=ce
         packet_fault link=leaf1--spine1 select="roce=true" when="random=0.1%" then=corrupt
         packet_fault link=leaf1--spine1 select="roce=true" then="delay=2ms jitter=1ms"
+        packet_fault link=leaf1--spine1 select="roce=true" then="rate=1Gbit/s" engine=htb
         packet_fault link=leaf1--spine1 select="opcode=data" when="every=500" then="reorder=3"
         packet_fault link=leaf1--spine1 select="opcode=data" when="psn=1000" then="corrupt=silent"
         packet_fault link=leaf1--spine1 when="first=1" then="forge=remote_access_error"

@@ -14,6 +14,16 @@ from chaos.units import Bitrate, Duration
 Name = Literal["nftables", "netem", "htb", "nfqueue", "worker"]
 #: In the order in which they are asked.
 ENGINES: tuple[Name, ...] = get_args(Name)
+#: What each is, and where.
+TOLD: Mapping[Name, str] = {
+    "nftables": "the table itself, in the kernel, where packets arrive",
+    "netem": "a queue of the kernel for what the table marks: within a cable, or, asked for by "
+    "name, where a machine or a lab's node sends",
+    "htb": "the same",
+    "nfqueue": "a process; packets wait in the kernel's queue where a machine or a lab's node "
+    "receives them",
+    "worker": "a process that packets take a detour through, within a cable",
+}
 #: The word for the first that can.
 AUTO = "auto"
 #: Engines by name → why one is not here, with its cure; empty where it is. One that is not named is
