@@ -387,8 +387,10 @@ def test_jitter_is_drawn_by_its_seed(road, shape):
     came = road.go(one, [roce(n) for n in range(60)], gap_s=0.025)
 
     over = sorted(got.took_ns - want[got.number] for got in came)
-    assert over[0] >= 0
-    assert over[30] < 1_000_000, "the median packet is a millisecond late at most"
+    assert over[0] >= 0, "another draw would be too early now and then"
+    # a machine that is emulated, where netem is tried, is late by itself: 0.3 to 1.2 ms
+    most = 3_000_000 if road.engine == "netem" else 1_000_000
+    assert over[30] < most, "the median packet is hardly late"
     assert len({ns // 100_000 for ns in want}) > 20
 
 

@@ -1,9 +1,13 @@
 """Queues of the kernel that rules use: whose they are, what waits in them, what they leave."""
 
 import asyncio
+import hashlib
 import os
+import random
 import signal
+import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -14,6 +18,7 @@ from chaos.changes.queue import HANDLE
 from chaos.errors import BlockedError
 from chaos.hands import Hands
 from chaos.natives.able import Here
+from chaos.netns import inside
 from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
@@ -24,7 +29,7 @@ from .test_packets import TABLE, WIRE, roce, rule
 pytestmark = pytest.mark.netns
 
 #: Per engine, what takes some time.
-THENS = {"htb": "rate=100kbit/s queue=1s", "netem": "delay=300ms"}
+THENS = {"htb": "rate=100kbit/s queue=1s", "netem": "delay=150ms"}
 
 
 @pytest.fixture(params=THENS)
@@ -87,6 +92,44 @@ def test_what_the_rule_does_not_mean_passes_by_at_once(road):
     slow = sorted(got.took_ns for got in came if got.number % 2 == 0)
     assert slow[10] > 5_000_000
     assert road.counted == {"seen": 20, "hit": 20, "passed": 0}
+
+
+def test_a_stream_of_large_segments_comes_through_whole(two_hosts, engine):
+    """A super-packet is marked as one, and leaves the class as its segments: more, never fewer."""
+    data = random.Random(1).randbytes(4_000_000)
+    then = {"htb": "rate=200Mbit/s queue=1s", "netem": "delay=1ms"}[engine]
+    change = PacketRule(WIRE, TABLE, rule(select={"protocol": "tcp"}, then=then), engine)
+    made = native.build(change, two_hosts.resolve(WIRE))
+    server = inside(two_hosts.path("h2"), lambda: socket.create_server(("10.0.0.2", 5001)))
+    got = hashlib.sha256()
+
+    def receive():
+        with server.accept()[0] as peer:
+            while block := peer.recv(1 << 20):
+                got.update(block)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    try:
+        made.do()
+        begun = time.monotonic()
+        client = inside(two_hosts.path("h1"), lambda: socket.create_connection(("10.0.0.2", 5001)))
+        with client:
+            client.sendall(data)
+        thread.join(30)
+        took_s = time.monotonic() - begun
+        assert made.undo() == ()
+    finally:
+        made.undo()
+        made.close()
+        server.close()
+
+    assert got.digest() == hashlib.sha256(data).digest()
+    assert made.trouble == ()
+    assert made.counted["hit"] < len(data) / 1448 / 4, "segments of many frames each"
+    assert made.met.sent > len(data) / 1500 > made.counted["hit"]
+    if engine == "htb":
+        assert took_s > 0.9 * len(data) * 8 / 200e6
 
 
 def test_a_low_rate_loses_what_waits_longer_than_it_is_waited_for(two_hosts, monkeypatch, engine):
