@@ -141,7 +141,9 @@ def road(request, two_hosts):
 
 def by(*engines):
     """The same body for each engine that is here; for another its probe says why it is skipped."""
-    return pytest.mark.parametrize("road", engines, indirect=True)
+    marks = {"netem": pytest.mark.vm}
+    params = [pytest.param(one, marks=marks.get(one, ())) for one in engines]
+    return pytest.mark.parametrize("road", params, indirect=True)
 
 
 def numbers(came):

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.netns
 THENS = {"htb": "rate=100kbit/s queue=1s", "netem": "delay=150ms"}
 
 
-@pytest.fixture(params=THENS)
+@pytest.fixture(params=["htb", pytest.param("netem", marks=pytest.mark.vm)])
 def engine(request):
     """Each engine that is here."""
     if why := Here()[request.param]:
