@@ -163,6 +163,7 @@ MORE = {
     "packet_fault delay": packets("both", then={"delay": "5 ms", "jitter": "1 ms"}),
     "packet_fault reorder": packets(when={"every": 10}, then={"reorder": 3, "within": "20 ms"}),
     "packet_fault rate": packets(select={"roce": True}, then={"rate": "10 Mbit/s"}),
+    "packet_fault rate by a worker": replace(packets(then={"rate": "10 Mbit/s"}), engine="worker"),
     "packet_fault silent": packets(when={"psn": 5}, then={"corrupt": "silent"}),
     "packet_fault forge": packets(then={"forge": "remote_access_error"}),
     "packet_fault cnp": packets(then={"forge": "cnp", "qp": 17}),
@@ -198,7 +199,13 @@ ELSEWHERE = {
 on_paper = pytest.mark.parametrize(
     "fault", (ALL | ELSEWHERE).values(), ids=(ALL | ELSEWHERE).keys()
 )
-every_fault = pytest.mark.parametrize("fault", ALL.values(), ids=ALL.keys())
+every_fault = pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(one, id=name, marks=pytest.mark.vm if name == "packet_fault delay" else ())
+        for name, one in ALL.items()  # by netem in the machine lane
+    ],
+)
 every_kind = pytest.mark.parametrize("fault", ONE_OF_EACH.values(), ids=ONE_OF_EACH.keys())
 
 FABRIC = Fabric(
