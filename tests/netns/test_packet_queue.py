@@ -401,7 +401,7 @@ def test_a_killed_worker_leaves_an_open_road(stack):
     assert not lost or sent[lost[-1]] - killed < 500_000_000, f"{lost[0]} to {lost[-1]} were lost"
     assert got[-500:] == list(range(2500, 3000))
     late = [one.at_ns - sent[one.number] for one in came if one.number >= 2500]
-    assert sorted(late)[250] < 1_000_000
+    assert sorted(late)[250] < 2_500_000, "half of what was asked for"
     await_gone(stack.two_hosts)
 
 

@@ -209,8 +209,21 @@ def test_what_cannot_be_read_is_not_rewritten():
 
 def test_a_worker_is_told_all_it_needs():
     rule = Rule.parse({"select": "opcode=data", "when": "first=3", "then": "delay=1ms"})
-    change = PacketRule(Place("h1", "eth1", "wire"), "railbreak_t", rule)
+    change = PacketRule(Place("h1", "eth1", "wire"), "railbreak_t", rule, "worker")
     steps = change.steps(Where(ifname="w1a", across="w1b"))
     assert steps.do[0][2:4] == ("chaos.packet_worker", "start")
     assert '"across":"w1b"' in steps.do[0][-1]
     assert len(change.tap) <= 15
+
+
+def test_where_only_a_receiver_is_reached_a_worker_has_no_tap_and_a_table_before_ip():
+    rule = Rule.parse({"select": "opcode=data", "when": "first=3", "then": "reorder=2"})
+    change = PacketRule(Place("h1", "eth1"), "railbreak_t", rule)
+    steps = change.steps(Where(ifname="eth1"))
+    assert '"across":""' in steps.do[0][-1]
+    assert steps.mark == "table inet railbreak_t\n"
+    text = change.ruleset("eth1")
+    assert "type filter hook prerouting priority -450;" in text
+    assert text.count("queue num N bypass") == 2, "those that overtake come by, too"
+    assert 'iifname "eth1" ' in text
+    assert text.count("flags owner") == 1
