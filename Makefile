@@ -4,7 +4,7 @@
 
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit netns ssh suites bench lab-test clean
+.PHONY: help setup demo test lint types unit netns ssh suites bench lab-test vm-test clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,7 @@ demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
 test: setup lint types ## every check and every test that this machine can run
 	@$(call twice,tests chaos faults probes)
 	@$(call twice,suites --trials 1)
+	@.ci/vm
 	@.ci/lab
 
 # Tests on real kernels share their machine with whatever else runs there: what fails is tried once
@@ -55,6 +56,9 @@ suites: setup ## the promises, with their full number of trials
 
 lab-test: setup ## the tests on the real Containerlab; LAB_DOCKERD=own starts a dockerd for them
 	@.ci/lab
+
+vm-test: setup ## the tests that need netem, in a machine of QEMU's with Debian's 6.12 kernel (no KVM)
+	@.ci/vm
 
 bench: setup ## ratios against peers in one run; see benchmarks/README.md
 	@$(PY) -m benchmarks
