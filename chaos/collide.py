@@ -10,6 +10,7 @@ from typing import Any
 from chaos.change import (
     BgpNeighbour,
     Change,
+    DeviceGone,
     LinkState,
     PacketRule,
     Place,
@@ -64,6 +65,8 @@ def collision(
     """
     if not overlap(one, other):
         return ""
+    if gone := _beneath(mine, theirs, fabric) or _beneath(theirs, mine, fabric):
+        return gone
     touched = _touched(mine, fabric)
     shared = touched.keys() & _touched(theirs, fabric).keys()
     found = min((touched[key] for key in shared), default="")
@@ -94,6 +97,19 @@ def _sender(place: Place, fabric: Fabric) -> Port | None:
 def _far(here: Port, fabric: Fabric) -> Port | None:
     link = next((one for one in fabric.links if here in one.ports), None)
     return link.other(here) if link is not None and len(link.ports) == 2 else None
+
+
+def _beneath(mine: Sequence[Change], theirs: Sequence[Change], fabric: Fabric) -> str:
+    """A device that goes from under a port that something else acts on; empty for none."""
+    far = {port: link.other(port) for link in fabric.links for port in link.ports}
+    acted = {Port(one.place.node, one.place.port): one.place.side for one in theirs}
+    acted |= {far[port]: "node" for port, side in acted.items() if side == "wire" and port in far}
+    for one in mine:
+        if isinstance(one, DeviceGone):
+            for name in (one.place.port, *one.takes):
+                if (port := Port(one.place.node, name)) in acted:
+                    return f"the device behind {port}"
+    return ""
 
 
 def _touched(changes: Sequence[Change], fabric: Fabric) -> dict[str, str]:

@@ -50,9 +50,9 @@ class Device:
 def device_of(ifname: str) -> Device | None:
     """The PCI device behind an interface of this machine; None where there is none."""
     at = (_NET / ifname / "device").resolve()
-    while at.name and _link(at / "subsystem") != "pci":  # virtio lies on a bus of its own
+    if _link(at / "subsystem") == "virtio":
         at = at.parent
-    if not at.name:
+    if _link(at / "subsystem") != "pci":  # a NIC on USB is below a PCI device that others are on
         return None
     forced = _text(at / "driver_override")
     return Device(

@@ -12,6 +12,7 @@ from scapy.layers.l2 import Ether
 from chaos import netlink as nl
 from chaos.change import DeviceGone, Place, from_json, to_json
 from chaos.changes.pause import pause_frame, paused_ns
+from chaos.collide import collision
 from chaos.drivers.containerlab import ContainerlabDriver
 from chaos.drivers.netns import NetnsDriver
 from chaos.drivers.ssh.places import refusal
@@ -19,8 +20,11 @@ from chaos.errors import SpecError
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.natives import dcb, pci
 from chaos.radius import radius
-from chaos.units import Bitrate, Duration
+from chaos.strike import Strike
+from chaos.units import Bitrate, Duration, Percent
+from faults.link_down import LinkDown
 from faults.nic_kill import NicKill
+from faults.packet_loss import PacketLoss
 from faults.pfc_storm import PfcStorm
 
 SWITCH = {"address": "10.0.0.9", "platform": "sonic"}
@@ -187,6 +191,25 @@ def test_a_nic_without_ports_named_is_every_device_of_the_host():
     ]
 
 
+@pytest.mark.parametrize(
+    ("other", "shared"),
+    [
+        (PacketLoss("gpu1:eth1", Percent(1), end="leaf1"), "the device behind gpu1:eth1"),
+        (PacketLoss("gpu2--leaf1", Percent(1), end="leaf1"), ""),
+        (LinkDown("gpu1--leaf1#1", "admin", "gpu1"), "the device behind gpu1:eth1"),
+        (LinkDown("gpu1:eth2", "admin", "leaf1"), "the device behind gpu1:eth2"),
+        (LinkDown("gpu2--leaf1"), ""),
+    ],
+)
+def test_nothing_else_is_broken_at_a_port_whose_device_goes(other, shared):
+    gone = NicKill("gpu1", ("eth1",), "remove")
+    place = fabric()
+    changes = [one.changes(place) for one in (gone, other)]
+    one, two = (Strike(fault, 0, 10**9, ()) for fault in (gone, other))
+    assert collision(one, two, place, *changes) == shared
+    assert collision(two, one, place, *changes[::-1]) == shared
+
+
 def test_a_pause_spreads_over_all_cables_of_whom_it_stops():
     told = radius((pauses(),), fabric())
     assert told.links_out == ()
@@ -240,3 +263,68 @@ def test_a_switch_is_taken_at_the_inventory_s_word():
     assert refusal(pauses(priorities=(3, 4)), told).startswith(
         "leaf1:eth1 honours PFC of priorities 3 and not 4: frames would be sent and nothing would"
     )
+
+
+# ---- devices as sysfs tells of them --------------------------------------------------------------
+
+
+class Sys:
+    """A /sys with NICs on PCI, on virtio, on USB, and one that software made."""
+
+    def __init__(self, root):
+        self.root = root
+        self.net = root / "class" / "net"
+        self.net.mkdir(parents=True)
+
+    def device(self, path, bus):
+        folder = self.root / "devices" / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (self.root / "bus" / bus).mkdir(parents=True, exist_ok=True)
+        if not (folder / "subsystem").is_symlink():
+            (folder / "subsystem").symlink_to(self.root / "bus" / bus)
+        return folder
+
+    def nic(self, name, folder, port="0"):
+        net = folder / "net" / name
+        net.mkdir(parents=True)
+        (net / "dev_id").write_text("0x0\n")
+        (net / "dev_port").write_text(f"{port}\n")
+        (net / "device").symlink_to(folder)
+        (self.net / name).symlink_to(net)
+
+
+@pytest.fixture
+def sys_of(tmp_path, monkeypatch):
+    made = Sys(tmp_path / "sys")
+    monkeypatch.setattr(pci, "_NET", made.net)
+    return made
+
+
+def test_the_device_behind_an_interface(sys_of):
+    """Never a device further up: a NIC on USB lies below the PCI device of the whole USB bus."""
+    at = "pci0000:00/0000:3b:00.0"
+    both = sys_of.device(at, "pci")
+    sys_of.nic("ens3f0np0", both)
+    sys_of.nic("ens3f0np1", both, "1")
+    (both / "driver").symlink_to("/sys/bus/pci/drivers/mlx4_en")
+    (both / "driver_override").write_text("(null)\n")
+    function = sys_of.device("pci0000:00/0000:3b:00.4", "pci")
+    sys_of.nic("ens3f0v2", function)
+    (both / "virtfn0").symlink_to(function)
+    sys_of.device("pci0000:00/0000:00:02.0", "pci")
+    sys_of.nic("eth0", sys_of.device("pci0000:00/0000:00:02.0/virtio1", "virtio"))
+    sys_of.device("pci0000:00/0000:00:14.0", "pci")
+    sys_of.nic("enx0", sys_of.device("pci0000:00/0000:00:14.0/usb1/1-1/1-1:1.0", "usb"))
+    (sys_of.net / "veth0").mkdir()
+
+    found = pci.device_of("ens3f0np0")
+    assert found.address == "0000:3b:00.0"
+    assert found.bus == "0000:3b"
+    assert (found.driver, found.forced) == ("mlx4_en", "")
+    assert found.interfaces == (("ens3f0np0", "0x0 0"), ("ens3f0np1", "0x0 1"))
+    assert pci.device_of("ens3f0v2").address == "0000:3b:00.4"
+    assert pci.device_of("eth0").address == "0000:00:02.0"
+    assert pci.device_of("eth0").interfaces == (("eth0", "0x0 0"),)
+    assert pci.device_of("enx0") is None
+    assert pci.device_of("veth0") is None
+    assert pci.device_of("gone") is None
