@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from chaos.natives.netem import (
     rooted,
     sped,
 )
-from chaos.natives.tables import Dropped
+from chaos.natives.tables import Dropped, index_of
 from chaos.netlink import Netlink
 
 _PAUSE_S = 0.0005
@@ -49,8 +48,9 @@ class Queued:
         link = Netlink.open()
         dev = where.across
         queue = Queue.of(change.rule, change.table)
-        made = cls(change, table, link, dev, socket.if_nametoindex(dev), queue)
+        made = cls(change, table, link, dev, 0, queue)
         try:
+            made.index = index_of(change, dev, saved is None)
             if saved is None and (why := made._taken()):
                 raise BlockedError(f"{change.place}: {why}")
         except BaseException:

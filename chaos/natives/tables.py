@@ -36,16 +36,17 @@ class Dropped:
                     f"{change.place}: nftables table {change.table} is there already: a leftover "
                     "or another run (railbreak undo takes it back)"
                 )
+            if isinstance(change, PacketDrop):
+                rules = change.ruleset(where.ifname)
+            elif where.leaving or not where.across:
+                rules = change.ruleset(where.ifname, where.across)
+            else:  # by its number: the library's table of names may be that of another namespace
+                index = index_of(change, where.across, saved is None)
+                rules = change.ruleset(where.ifname, str(index))
         except BaseException:
             compiler.close()
             tables.close()
             raise
-        if isinstance(change, PacketRule) and where.across:
-            # by its number: the library's table of names may be that of another namespace
-            index = str(socket.if_nametoindex(where.across))
-            rules = change.ruleset(where.ifname, where.ifname if where.leaving else index)
-        else:
-            rules = change.ruleset(where.ifname)
         return cls(change, compiler, tables, rules)
 
     def do(self) -> None:
@@ -88,6 +89,20 @@ class Dropped:
         """Close socket and handle."""
         self.compiler.close()
         self.tables.close()
+
+
+def index_of(change: PacketRule, ifname: str, needed: bool) -> int:
+    """The number of an interface; 0 where it is gone and with it all that was at it.
+
+    Raises:
+        FabricError: it is needed.
+    """
+    try:
+        return socket.if_nametoindex(ifname)
+    except OSError:
+        if needed:
+            raise FabricError(f"{change.place}: interface {ifname} is gone") from None
+        return 0
 
 
 def unbalanced(change: PacketRule, counted: Mapping[str, int]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pytest
 from chaos import native, recover, snapshot
 from chaos.change import PacketRule, Place, PortShape
 from chaos.changes.queue import HANDLE
-from chaos.errors import BlockedError
+from chaos.errors import BlockedError, FabricError
 from chaos.hands import Hands
 from chaos.natives.able import Here
 from chaos.netns import inside
@@ -225,6 +225,21 @@ def test_half_of_it_is_taken_back_too(two_hosts, engine, half):
     assert not later.in_force()
     later.close()
     assert roots(two_hosts) == []
+    assert TABLE not in two_hosts.run("wire", "nft", "list", "tables")
+
+
+def test_where_the_interface_is_gone_nothing_is_left_to_undo(two_hosts, engine):
+    made = opened(two_hosts, engine)
+    made.do()
+    made.close()
+    two_hosts.run("h2", "ip", "link", "del", "eth1")
+
+    later = opened(two_hosts, engine, {})
+    assert later.undo() == ()
+    assert not later.in_force()
+    later.close()
+    with pytest.raises(FabricError, match=r"interface w0b is gone"):
+        opened(two_hosts, engine)
     assert TABLE not in two_hosts.run("wire", "nft", "list", "tables")
 
 
