@@ -29,8 +29,8 @@ AT_ONCE = 8_000_000_000_000
 POINTS, _SCALE = 4096, 8192
 #: Sigmas of netem that one mean of `exponential` is: its tail needs more room than a bell's.
 TAIL = 3
-#: A whole packet at least may wait.
-_PACKET = 1_518
+#: A whole packet at least may wait; the kernel counts no more than 4 GiB.
+_PACKET, _MOST_BYTES = 1_518, (1 << 32) - 1
 #: What still waits when a rule is taken back has so long to leave; then it is lost.
 DRAIN_S = 1.0
 #: Rules at one port share the root: the first makes it, and the last deletes it.
@@ -82,7 +82,7 @@ class Queue:
         how, minor = rule.then.how, minor_of(table)
         if isinstance(how, Rate):
             waiting = how.of.bps * how.queue.ns // 8_000_000_000
-            return cls("bfifo", minor, how.of.bps, max(waiting, _PACKET))
+            return cls("bfifo", minor, how.of.bps, min(max(waiting, _PACKET), _MOST_BYTES))
         assert isinstance(how, Delay)
         spread = how.jitter.ns * TAIL if how.shape == "exponential" else how.jitter.ns
         return cls("netem", minor, AT_ONCE, 0, how.of.ns, spread, how.shape, how.seed)

@@ -9,9 +9,11 @@ from jsonschema import Draft202012Validator
 
 from chaos import fields
 from chaos.change import PacketDrop, PacketRule, Place, from_json, to_json
+from chaos.changes.queue import QUEUES, Queue
 from chaos.drivers.ssh.places import moved, refusal
 from chaos.errors import CapabilityError, SpecError
 from chaos.fabric import Fabric, Link, Node, Port
+from chaos.natives.netem import added
 from chaos.packets import (
     Action,
     After,
@@ -360,6 +362,21 @@ def test_where_only_a_receiver_is_reached_the_queue_does_what_a_cable_takes_a_wo
     bare = At(False, everything | {"nfqueue": "no nfnetlink_queue; load it"})
     with pytest.raises(CapabilityError, match=r"hold a packet back; nfqueue: no .*; load it$"):
         choose(delay, bare)
+
+
+@pytest.mark.parametrize(
+    "then",
+    ["rate=16kbit/s queue=1ns", "rate=1000Gbit/s queue=10s", "delay=1ns", "delay=1s", "delay=1ms"]
+    + [f"delay=90ms jitter=90ms shape={one}" for one in ("uniform", "normal", "exponential")],
+)
+def test_the_limits_of_a_queue_fit_into_its_messages(then):
+    action = Action.parse(then)
+    assert choose(action).name in QUEUES
+    queue = Queue.of(Rule(then=action), "railbreak_t")
+    made = list(added(queue, 7))
+    assert all(len(one) == int.from_bytes(one[:4], "little") for one in made)
+    assert len(made) == 2
+    assert all(-(1 << 15) <= one < 1 << 15 for one in queue.table())
 
 
 @pytest.mark.parametrize(("engine", "then"), [("htb", "rate=1Gbit/s"), ("netem", "delay=1ms")])
