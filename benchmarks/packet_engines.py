@@ -1,7 +1,8 @@
 """What the engines of packet rules cost: per packet, and how late a delayed packet comes.
 
 Crafted RoCEv2 packets go from one namespace through a hidden one, where the rule stands, to a
-third: the wire of the embedded fabric. Arrival is dated by the kernel of the receiver.
+third: the wire of the embedded fabric. Where the rule stands at the port that receives (nfqueue),
+the third forwards them to a fourth. Arrival is dated by the kernel of the last.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _STAMPED, _FORCE = 35, 33  # SO_TIMESTAMPNS, SO_RCVBUFFORCE
 _numbers = itertools.count(9000)
 _PLACE, _TABLE = Place("a", "eth1", "wire"), "railbreak_bench_rule"
 _SIZE = 1024
+_HERE, _THERE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 _DELAY_NS = 2_000_000
 #: Per engine, a rule that meets every packet and acts on it.
 COST: dict[str, dict[str, str] | None] = {
@@ -44,6 +46,14 @@ COST: dict[str, dict[str, str] | None] = {
     "worker: corrupt silently": {"then": "corrupt=silent"},
     "worker: every 100th, delay": {"when": "every=100", "then": "delay=1us"},
 }
+#: The same where only the port is reached that receives.
+RECEIVED: dict[str, dict[str, str] | None] = {
+    "no rule": None,
+    "nfqueue: delay": {"then": "delay=1us"},
+    "nfqueue: reorder every 100th": {"when": "every=100", "then": "reorder=3"},
+    "nfqueue: corrupt silently": {"then": "corrupt=silent"},
+    "nfqueue: every 100th, delay": {"when": "every=100", "then": "delay=1us"},
+}
 #: Packets per second at which lateness is looked at.
 RATES = (500, 2_000, 5_000)
 
@@ -55,6 +65,7 @@ class Wire:
     where: Where
     out: socket.socket
     come: socket.socket
+    engine: str = "worker"
 
     @contextlib.contextmanager
     def under(self, words: dict[str, str] | None) -> Iterator[Native | None]:
@@ -62,7 +73,9 @@ class Wire:
         if words is None:
             yield None
             return
-        native = build(PacketRule(_PLACE, _TABLE, Rule.parse(words)), self.where)
+        rule = Rule.parse(words)
+        engine = self.engine if rule.then.how else "nftables"
+        native = build(PacketRule(_PLACE, _TABLE, rule, engine), self.where)
         try:
             native.do()
             yield native
@@ -80,13 +93,14 @@ class Wire:
             FabricError: one was lost, doubled, or did not come in time.
         """
         sent, came = [], []
+        self._received()  # what others sent before
         due = time.monotonic()
         for number in range(count):
             if gap_s:
                 due += gap_s
                 time.sleep(max(0.0, due - time.monotonic()))
             sent.append(time.time_ns())
-            self.out.send(_FRAME + struct.pack(">I", number))
+            self.out.send(self._numbered(number))
             if number % 64 == 63:
                 came += self._received()
         until = time.monotonic() + 20
@@ -97,6 +111,9 @@ class Wire:
             raise FabricError(f"{count} packets sent, {len(came)} came")
         return [(sent[number], at) for number, at in came]
 
+    def _numbered(self, number: int) -> bytes:
+        return _FRAME + struct.pack(">I", number)
+
     def _received(self) -> list[tuple[int, int]]:
         found = []
         while True:
@@ -106,9 +123,23 @@ class Wire:
                 return found
             if data[:12] == _FRAME[:12] and data[23:24] == _FRAME[23:24]:
                 seconds, ns = struct.unpack("=qq", notes[0][2])
-                found.append((int.from_bytes(data[-4:]), seconds * 10**9 + ns))
+                found.append((self._number(data), seconds * 10**9 + ns))
+
+    def _number(self, frame: bytes) -> int:
+        return int.from_bytes(frame[-4:])
 
 
+class Port(Wire):
+    """The rule stands where packets are received; a packet's number is its PSN."""
+
+    def _numbered(self, number: int) -> bytes:
+        return _FRAME[:_PSN_AT] + number.to_bytes(3) + _FRAME[_PSN_AT + 3 :]
+
+    def _number(self, frame: bytes) -> int:
+        return int.from_bytes(frame[_PSN_AT : _PSN_AT + 3])
+
+
+_PSN_AT = 14 + 20 + 8 + 9
 _FRAME = Packet(
     IPv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")),
     bth("rc_send_only", 17, 1),
@@ -118,10 +149,10 @@ _FRAME = Packet(
 
 
 @contextlib.contextmanager
-def wired() -> Iterator[Wire]:
+def wired() -> Iterator[tuple[Wire, Port]]:
     """Three namespaces as a driver joins them; gone afterwards."""
     own = f"{_PREFIX}{os.getpid()}x{next(_numbers)}"
-    names = {"a": f"{own}a", "b": f"{own}b", "wire": f"{own}1a"}
+    names = {"a": f"{own}a", "b": f"{own}b", "wire": f"{own}1a", "c": f"{own}c"}
     try:
         for name in names.values():
             must("ip", "netns", "add", name)
@@ -132,8 +163,10 @@ def wired() -> Iterator[Wire]:
             first = ("link", "add", "eth1", "index", str(index), "netns", names[end])
             second = ("peer", "name", f"w{end}", "index", str(index + 1), "netns", names["wire"])
             must("ip", *first, "type", "veth", *second)
-            must("ip", "-n", names[end], "link", "set", "eth1", "arp", "off", "up")
+            mac = _THERE if end == "b" else _HERE
+            must("ip", "-n", names[end], "link", "set", "eth1", "address", mac, "arp", "off", "up")
             must("ip", "-n", names["wire"], "link", "set", f"w{end}", "up")
+        _forward(names["b"], names["c"])
         chains = [
             f"chain {one} {{ type filter hook ingress device w{one} priority 0; fwd to w{two}; }}"
             for one, two in (("a", "b"), ("b", "a"))
@@ -144,14 +177,30 @@ def wired() -> Iterator[Wire]:
         await_true(lambda: _up(names["b"]), "the wire's carrier")
         out, come = (inside(paths[end], lambda at=end: _open(at == "b")) for end in "ab")
         where = Where(paths["wire"], inode(paths["wire"]), "wa", 7102, across="wb")
+        at_b = Where(paths["b"], inode(paths["b"]), "eth1", 7103)
+        far = inside(paths["c"], lambda: _open(True))
         try:
-            yield Wire(where, out, come)
+            yield Wire(where, out, come), Port(at_b, out, far, "nfqueue")
         finally:
-            out.close()
-            come.close()
+            for one in (out, come, far):
+                one.close()
     finally:
         for name in names.values():
             subprocess.run(("ip", "netns", "del", name), capture_output=True, check=False)
+
+
+def _forward(through: str, to: str) -> None:
+    """What is for 10.0.0.2 goes on to another namespace, with the addresses that it came with."""
+    for words in ("ipv4.ip_forward=1", "ipv4.conf.all.rp_filter=0", "ipv4.conf.eth1.rp_filter=0"):
+        must("ip", "netns", "exec", through, "sysctl", "-qw", f"net.{words}")
+    first = ("link", "add", "eth2", "address", _HERE, "netns", through, "type", "veth")
+    must("ip", *first, "peer", "name", "eth1", "address", _THERE, "netns", to)
+    must("ip", "-n", through, "link", "set", "eth2", "up")
+    must("ip", "-n", to, "link", "set", "eth1", "arp", "off", "up")
+    must("ip", "-n", through, "addr", "add", "10.0.0.254/32", "dev", "eth2")
+    must("ip", "-n", through, "route", "add", "10.0.0.2/32", "dev", "eth2")
+    must("ip", "-n", through, "route", "add", "10.0.0.1/32", "dev", "eth1")
+    must("ip", "-n", through, "neigh", "add", "10.0.0.2", "lladdr", _THERE, "dev", "eth2")
 
 
 def _up(name: str) -> bool:
@@ -173,46 +222,51 @@ def run(quick: bool, tell: Callable[[str], None]) -> Outcome:
     """Cost per packet, then lateness; each contender in turn."""
     need("ip", "nft")
     rounds, count = (3, 1000) if quick else (8, 2000)
-    with wired() as wire:
-        tell(f"cost of a packet, {rounds} rounds of {count}")
-        results = [_cost(wire, rounds, count)]
-        for pps in RATES:
-            tell(f"lateness at {pps} packets per second")
-            results.append(_lateness(wire, pps, 300 if quick else 1500))
+    with wired() as (wire, port):
+        results = []
+        for one, what, among in (
+            (wire, "a packet through the wire", COST),
+            (port, "a packet received", RECEIVED),
+        ):
+            tell(f"cost of {what}, {rounds} rounds of {count}")
+            results.append(_cost(one, what, among, rounds, count))
+        for one, pps in itertools.product((wire, port), RATES):
+            tell(f"lateness by {one.engine} at {pps} packets per second")
+            results.append(_lateness(one, pps, 300 if quick else 1500))
     return Outcome("packet_engines", tuple(results))
 
 
-def _cost(wire: Wire, rounds: int, count: int) -> Result:
+def _cost(
+    wire: Wire, what: str, among: dict[str, dict[str, str] | None], rounds: int, count: int
+) -> Result:
     """From the first packet sent to the last that came, per packet: flooded by one sender."""
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
-        for who, words in COST.items():
+        for who, words in among.items():
             copies = 2 if words == {"then": "duplicate"} else 1
             with wire.under(words):
                 times = wire.carry(count, copies=copies)
             begin, end = min(one for one, _ in times), max(one for _, one in times)
             found.setdefault(who, []).append((end - begin) / count / 1e9)
-    ours = "nftables: mark"
+    ours = "nftables: mark" if "nftables: mark" in found else f"{wire.engine}: delay"
+    carried = 1 / statistics.median(found[f"{wire.engine}: delay"])
     contenders = (Contender(ours, found.pop(ours), ours=True),)
     others = tuple(Contender(who, listed) for who, listed in found.items())
-    carried = 1 / statistics.median(found["worker: delay"])
     note = (
         f"flooded by one Python sender, {_SIZE} bytes of payload; a worker that gets all of it "
         f"carried {carried:,.0f} packets per second in the median, and none was lost or doubled"
     )
-    return Result("a packet through the wire", (*contenders, *others), note)
+    return Result(what, (*contenders, *others), note)
 
 
 def _lateness(wire: Wire, pps: int, count: int) -> Result:
     """How much later than asked a packet came; without a rule: how long it takes at all."""
-    late: dict[str, list[float]] = {"worker, 2 ms": [], "no rule": []}
+    ours = f"{wire.engine}, 2 ms"
+    late: dict[str, list[float]] = {ours: [], "no rule": []}
     for _ in range(3):
-        for who, words, asked in (
-            ("worker, 2 ms", {"then": "delay=2ms"}, _DELAY_NS),
-            ("no rule", None, 0),
-        ):
+        for who, words, asked in ((ours, {"then": "delay=2ms"}, _DELAY_NS), ("no rule", None, 0)):
             with wire.under(words):
                 times = wire.carry(count // 3, 1 / pps)
             late[who] += [(came - sent - asked) / 1e9 for sent, came in times]
-    ours = Contender("worker, 2 ms", late["worker, 2 ms"], ours=True)
-    return Result(f"lateness at {pps} packets/s", (ours, Contender("no rule", late["no rule"])))
+    made = (Contender(ours, late[ours], ours=True), Contender("no rule", late["no rule"]))
+    return Result(f"lateness by {wire.engine} at {pps} packets/s", made)
