@@ -22,6 +22,8 @@ from chaos.units import Duration
 MOST = 16
 HOURS = {"hour": 1.0, "day": 24.0, "month": 365.25 * 2, "year": 365.25 * 24}
 COUNTED = ("gpu", "link", "node")
+#: What is drawn: the field of a fault that says what it strikes.
+DRAWN = ("link", "node", "rank")
 _RATE = re.compile(
     r"(\d+(?:\.\d*)?(?:e-?\d+)?)\s*(%)?\s+per\s+(?:([\d,_]+)\s+)?([a-z]+?)s?-([a-z]+?)s?", re.I
 )
@@ -45,6 +47,30 @@ PUBLISHED: dict[str, tuple[str, str]] = {
         "0.0079 per 1000 gpu-days",
         "Llama 3, arXiv 2407.21783, table 5: 7 interruptions by NIC in 54 days on at most 16384 "
         "GPUs",
+    ),
+    "llama3-gpu": (
+        "0.167 per 1000 gpu-days",
+        "Llama 3, arXiv 2407.21783, table 5: 148 interruptions by a faulty GPU in 54 days on at "
+        "most 16384 GPUs",
+    ),
+    "llama3-hbm": (
+        "0.081 per 1000 gpu-days",
+        "Llama 3, arXiv 2407.21783, table 5: 72 interruptions by a GPU's memory in 54 days on at "
+        "most 16384 GPUs",
+    ),
+    "llama3-software": (
+        "0.061 per 1000 gpu-days",
+        "Llama 3, arXiv 2407.21783, table 5: 54 interruptions by a software bug in 54 days on at "
+        "most 16384 GPUs",
+    ),
+    "llama3-any": (
+        "0.474 per 1000 gpu-days",
+        "Llama 3, arXiv 2407.21783, table 5: 419 unplanned interruptions in 54 days on at most "
+        "16384 GPUs",
+    ),
+    "rsc-1-node": (
+        "6.50 per 1000 node-days",
+        "Meta's Research SuperCluster 1, arXiv 2410.21680: failures of jobs by their nodes",
     ),
 }
 
@@ -105,12 +131,13 @@ class Arrivals:
     Attributes:
         of: The fault and its fields; its link, node or rank is drawn, so it is left out.
         over: What it may strike: `links`, a role pair such as `leaf--spine` or any other selector
-            of links; for a fault of a node `nodes`, or a role.
+            of links; for a fault of a node `nodes`, or a role; for a fault of a rank `ranks`, one
+            of them as `rank3`, or the node or role that they run on.
         rate: `0.040 per 1000 gpu-days`, `0.057 % per link-month`, or the name of a published rate.
         compress: How much faster time goes: 1e6 makes 1 s of the storm of 11.6 days.
         length: How long each lasts, in time of the storm; a range is drawn from log-uniformly.
         population: How many GPUs (links, nodes) fail at that rate; left out for links and nodes:
-            as many as `over` means on the fabric.
+            as many as `over` means on the fabric. For ranks at a rate of GPUs: one each.
     """
 
     of: Any
@@ -121,22 +148,29 @@ class Arrivals:
     population: int | None = None
 
     def __post_init__(self) -> None:
-        element(self.of)
+        drawn = element(self.of)
         if not 1 <= self.compress <= 1e12:
             raise SpecError(
                 f"time is compressed 1 to 1e12 times, got {self.compress:g}", field="compress"
             )
-        if self.population is None and self.rate.of == "gpu":
-            raise SpecError("how many GPUs? give population, such as 16384", field="population")
+        told = {"gpu": "GPUs"}.get(self.rate.of, f"{self.rate.of}s")
+        if self.population is None and (drawn == "rank") is not (self.rate.of == "gpu"):
+            raise SpecError(f"how many {told}? give population, such as 16384", field="population")
         if self.population is not None and self.population < 1:
             raise SpecError(f"at least 1 expected, got {self.population}", field="population")
 
-    def elements(self, fabric: Fabric) -> tuple[str, ...]:
-        """Ids of the links, or names of the nodes, that may be struck.
+    def elements(self, fabric: Fabric, ranks: Sequence[str] = ()) -> tuple[str, ...]:
+        """Ids of the links, names of the nodes, or `rank0`, …, that may be struck.
+
+        Args:
+            fabric: Where.
+            ranks: Nodes that the ranks of the job run on, by number.
 
         Raises:
             SpecError: there are none on this fabric.
         """
+        if element(self.of) == "rank":
+            return self._ranks(fabric, ranks)
         if element(self.of) == "link":
             links = fabric.links if self.over == "links" else fabric.select_links(self.over)
             return tuple(link.id for link in links if len(link.ports) == 2)
@@ -153,14 +187,30 @@ class Arrivals:
             )
         return tuple(found)
 
-    def check(self, fabric: Fabric, shortest: Duration) -> None:
+    def _ranks(self, fabric: Fabric, ranks: Sequence[str]) -> tuple[str, ...]:
+        found = [
+            f"rank{number}"
+            for number, name in enumerate(ranks)
+            if self.over in ("ranks", f"rank{number}", name, fabric.nodes[name].role)
+        ]
+        if not found:
+            roles = dict.fromkeys(fabric.nodes[name].role for name in ranks)
+            known = ("ranks", *(f"rank{n}" for n in range(len(ranks))), *roles, *ranks)
+            raise SpecError(
+                f"no rank {self.over!r} among the {len(ranks)} of the job, and none runs there; "
+                f"{near(self.over, dict.fromkeys(known))}",
+                field="over",
+            )
+        return tuple(found)
+
+    def check(self, fabric: Fabric, shortest: Duration, ranks: Sequence[str] = ()) -> None:
         """Refuse what the fabric lacks, and what does not fit into its time.
 
         Raises:
             SpecError: with the field.
         """
         try:
-            names = self.elements(fabric)
+            names = self.elements(fabric, ranks)
         except SpecError as error:
             raise SpecError(error.reason, field="over") from None
         try:
@@ -174,11 +224,13 @@ class Arrivals:
                 field="for",
             )
 
-    def expected(self, storm_ns: int, fabric: Fabric) -> float:
+    def expected(self, storm_ns: int, fabric: Fabric, ranks: Sequence[str] = ()) -> float:
         """How many arrive in a storm of that length, on average."""
-        return self._per_ns(len(self.elements(fabric))) * max(0, self._window(storm_ns))
+        return self._per_ns(len(self.elements(fabric, ranks))) * max(0, self._window(storm_ns))
 
-    def draw(self, storm_ns: int, fabric: Fabric, rng: random.Random) -> list[Arrival]:
+    def draw(
+        self, storm_ns: int, fabric: Fabric, rng: random.Random, ranks: Sequence[str] = ()
+    ) -> list[Arrival]:
         """Those of one storm, in order of time.
 
         Each lasts its full length, so none arrives later than the longest before the storm ends.
@@ -186,14 +238,14 @@ class Arrivals:
         Raises:
             SpecError: the storm is too short for one, or more arrive than can be held.
         """
-        window, names = self._window(storm_ns), self.elements(fabric)
+        window, names = self._window(storm_ns), self.elements(fabric, ranks)
         if window <= 0:
             raise SpecError(
                 f"one that lasts {self.length.high} does not fit into a storm of "
                 f"{storm_ns / 1e9:g} s",
                 field="for",
             )
-        mean = self.expected(storm_ns, fabric)
+        mean = self.expected(storm_ns, fabric, ranks)
         drawn: list[Arrival] = []
         at = rng.expovariate(1) / mean
         while at < 1:
@@ -210,7 +262,9 @@ class Arrivals:
 
     def struck(self, name: str) -> Any:
         """The fault with the element that was drawn."""
-        return replace(self.of, **{element(self.of): name})
+        drawn = element(self.of)
+        value = int(name.removeprefix("rank")) if drawn == "rank" else name
+        return replace(self.of, **{drawn: value})
 
     def _window(self, storm_ns: int) -> int:
         return storm_ns - self.length.high.ns
@@ -230,26 +284,26 @@ class Arrival:
 
 
 def element(fault: Any) -> str:
-    """The field of a fault that says what it strikes: `link` or `node`.
+    """The field of a fault that says what it strikes: `link`, `node` or `rank`.
 
     Raises:
-        SpecError: it has neither.
+        SpecError: it has none of them.
     """
     names = {item.name for item in fields(fault)}
-    for name in ("link", "node"):
+    for name in DRAWN:
         if name in names:
             return name
-    raise SpecError(f"fault {fault.name} has no link or node that could be drawn", field="of")
+    raise SpecError(f"fault {fault.name} has no link, node or rank that could be drawn", field="of")
 
 
 def undrawn(cls: type[Any], values: Mapping[str, Any], over: str) -> dict[str, Any]:
-    """Fields of a fault whose element is to be drawn, with `over` standing where it will be.
+    """Fields of a fault whose element is to be drawn; until then `over` stands for it, or rank 0.
 
     Raises:
         SpecError: the element was given.
     """
     names: Sequence[str] = [item.name for item in fields(cls)]
-    drawn = next((name for name in ("link", "node") if name in names), None)
+    drawn = next((name for name in DRAWN if name in names), None)
     if drawn in values:
         raise SpecError(f"{drawn} is drawn from over ({over}); leave it out", field=drawn)
-    return {**values, drawn: over} if drawn else dict(values)
+    return {**values, drawn: 0 if drawn == "rank" else over} if drawn else dict(values)

@@ -17,7 +17,7 @@ from typing import Any
 from chaos.change import Change
 from chaos.errors import BlockedError, SpecError
 from chaos.experiment import Experiment
-from chaos.experiment_fit import meanings
+from chaos.experiment_fit import meanings, places
 from chaos.fabric import Fabric, Port
 from chaos.limits import Limits, bound, defaults
 from chaos.radius import Radius, Rank, radius
@@ -70,14 +70,11 @@ def ranks(experiment: Experiment, fabric: Fabric) -> tuple[Rank, ...]:
     found: list[Rank] = []
     ports = set(fabric.walk())
     for label, probe in experiment.probes.items():
-        if not callable(getattr(probe, "nodes", None)):
-            continue
-        nodes = probe.nodes(fabric)
+        nodes = places(probe, fabric)
         interface = str(getattr(probe, "interface", ""))
         if not all(Port(node, interface) in ports for node in nodes):
             interface = ""
-        places = [node for node in nodes for _ in range(getattr(probe, "ranks_per_host", 1))]
-        found += [Rank(f"rank{n}", node, interface, label) for n, node in enumerate(places)]
+        found += [Rank(f"rank{n}", node, interface, label) for n, node in enumerate(nodes)]
     return tuple(found)
 
 

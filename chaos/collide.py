@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -50,8 +51,15 @@ def together(strikes: Sequence[Strike]) -> tuple[tuple[int, ...], ...]:
 
 
 def overlap(one: Strike, other: Strike) -> bool:
-    """Whether two are in force at one time, or so close that the first may not be gone."""
-    return one.at_ns < other.until_ns + APART_NS and other.at_ns < one.until_ns + APART_NS
+    """Whether two are in force at one time, or so close that the first may not be gone.
+
+    What nothing takes back (a killed process) never is.
+    """
+    return one.at_ns < _gone_ns(other) and other.at_ns < _gone_ns(one)
+
+
+def _gone_ns(one: Strike) -> float:
+    return math.inf if getattr(one.fault, "lasting", False) else one.until_ns + APART_NS
 
 
 def collision(
@@ -172,6 +180,11 @@ def separate(strikes: Sequence[Strike], fabric: Fabric) -> tuple[tuple[int, ...]
         one = strikes[at]
         met = ((strikes[other], _always(strikes[other], one, fabric)) for other in kept)
         first, shared = next(((other, what) for other, what in met if what), (one, ""))
+        if shared and one.origin != ARRIVAL and getattr(first.fault, "lasting", False):
+            raise SpecError(
+                f"{as_text(first.fault)} ends {shared} for good, and {as_text(one.fault)} would "
+                "strike it again; strike something else"
+            )
         if shared and one.origin != ARRIVAL:
             raise SpecError(
                 f"{as_text(first.fault)} and {as_text(one.fault)} cannot be told apart: both "

@@ -55,6 +55,15 @@ def fits_storm(fault: Any, shortest: Duration) -> None:
         raise SpecError(told, field=error.field) from None
 
 
+def places(probe: Any, fabric: Fabric) -> tuple[str, ...]:
+    """Nodes that the ranks of a job run on, by number; none for a probe that is no job."""
+    if not callable(getattr(probe, "nodes", None)):
+        return ()
+    return tuple(
+        node for node in probe.nodes(fabric) for _ in range(getattr(probe, "ranks_per_host", 1))
+    )
+
+
 def meanings(fault: Any, fabric: Fabric) -> list[Any]:
     """The fault with its words made concrete, in every way that traffic could settle them.
 

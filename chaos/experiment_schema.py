@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from chaos.abort import Abort
-from chaos.arrivals import PUBLISHED, Arrivals
+from chaos.arrivals import DRAWN, PUBLISHED, Arrivals
 from chaos.experiment_values import Experiment, Phases
 from chaos.fields import schema
 from chaos.limits import Limits
@@ -171,7 +171,7 @@ def _arrivals() -> dict[str, Any]:
     drawn: dict[str, Any] = {}
     for name, cls in sorted(FAULTS.items()):
         one = described(cls)
-        if word := next((w for w in ("link", "node") if w in one["properties"]), ""):
+        if word := next((w for w in DRAWN if w in one["properties"]), ""):
             one["properties"] = {k: v for k, v in one["properties"].items() if k != word}
             one["required"] = [k for k in one.get("required", ()) if k != word]
             drawn[name] = one

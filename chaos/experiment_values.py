@@ -11,7 +11,7 @@ from chaos.abort import Abort
 from chaos.arrivals import Arrivals
 from chaos.document import Document, join
 from chaos.errors import SpecError, near
-from chaos.experiment_fit import fits, fits_storm
+from chaos.experiment_fit import fits, fits_storm, places
 from chaos.fabric import Fabric
 from chaos.limits import UNLIMITED, Limits
 from chaos.objectives import (
@@ -128,6 +128,11 @@ class Experiment:
         """There is no fault at all."""
         return not (self.faults or self.arrivals or self.trace)
 
+    def rank_places(self, fabric: Fabric) -> tuple[str, ...]:
+        """Nodes that the ranks of its job run on, by number; none where it has no job."""
+        jobs = (places(probe, fabric) for probe in self.probes.values())
+        return next((one for one in jobs if one), ())
+
     @property
     def timed(self) -> tuple[Timing, ...]:
         """When each of the faults is, counted from the start of the storm."""
@@ -187,7 +192,7 @@ class Experiment:
             self._try(field, fault, lambda one, room=room: fits_storm(one, room))
         for at, drawn in enumerate(self.arrivals):
             with self._at(self.place(at, "arrivals")):
-                drawn.check(fabric, self.phases.storm.low)
+                drawn.check(fabric, self.phases.storm.low, self.rank_places(fabric))
         if self.trace is not None:
             self.trace.check(fabric)
 
@@ -293,7 +298,8 @@ class Experiment:
         jobs = [label for label in self.probes if label.partition("/")[0] == "collective"]
         traced = [(row.fault, "trace") for row in (self.trace.rows if self.trace else ())]
         written = [(fault, self._fault_field(at, fault)) for at, fault in enumerate(self.faults)]
-        for fault, place in (*written, *traced):
+        drawn = [(a.of, f"{self.place(n, 'arrivals')}.of") for n, a in enumerate(self.arrivals)]
+        for fault, place in (*written, *traced, *drawn):
             if any(item.name == "rank" for item in fields(fault)) and len(jobs) != 1:
                 found = f"both {' and '.join(jobs)} have ranks" if jobs else "there is none"
                 raise self.wrong(

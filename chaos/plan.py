@@ -153,11 +153,13 @@ def distinct(planned: Sequence[tuple[Slot, Storm]]) -> tuple[tuple[Slot, Strike]
 def _sources(experiment: Experiment, fabric: Fabric) -> list[str]:
     """Where faults come from that are not written one by one."""
     told = []
+    ranks = experiment.rank_places(fabric)
     for one in experiment.arrivals:
-        many = one.population or len(one.elements(fabric))
-        mean = one.expected(experiment.phases.storm.low.ns, fabric)
+        found = len(one.elements(fabric, ranks))
+        many = one.population or found
+        mean = one.expected(experiment.phases.storm.low.ns, fabric, ranks)
         told.append(
-            f"  arrivals {one.of.name} over {one.over} ({len(one.elements(fabric))} of them), each "
+            f"  arrivals {one.of.name} over {one.over} ({found} of them), each "
             f"for {one.length}: {one.rate}, {many} {one.rate.of}s, 1 s stands for "
             f"{_stands(one.compress)}; {mean:.3g} expected in each trial"
         )

@@ -234,7 +234,8 @@ async def be_sound(driver: Driver, looks: int = 20) -> None:
 async def revive(observer: Observer) -> None:
     """Start anew the probes that the last trial killed: a dead job is no yardstick."""
     for label in observer.probes:
-        if observer.ended(label) or _job_over(observer, label):
+        over = _job_over(observer, label) or _lacks_a_rank(observer, label)
+        if observer.ended(label) or over:
             await observer.stop_probe(label)
             await observer.start_probe(label)
 
@@ -242,6 +243,17 @@ async def revive(observer: Observer) -> None:
 def _job_over(observer: Observer, label: str) -> bool:
     said = [r for some in observer.records(label).values() for r in some]
     return any(r.get("ev") == "fate" and r.get("fate") != "survived" for r in said)
+
+
+def _lacks_a_rank(observer: Observer, label: str) -> bool:
+    """A rank died and did not come back: the next trial would be that of a smaller job."""
+    lives: dict[str, bool] = {}
+    for one in (r for some in observer.records(label).values() for r in some):
+        if one.get("ev") == "process":
+            lives[str(one["name"])] = True
+        elif one.get("ev") == "exited":
+            lives[f"rank{one['who']}"] = False
+    return not all(lives.values())
 
 
 def finish(made: Record, experiment: Experiment, trials: Sequence[Trial]) -> Record:
@@ -315,7 +327,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         ],
         "arrivals": [
             {
-                "of": plan.as_text(one.of),
+                "of": plan.as_text(one.of, "rank"),
                 "over": one.over,
                 "rate": str(one.rate),
                 "compress": one.compress,

@@ -14,8 +14,8 @@ from chaos.units import Duration
 WRITTEN, ARRIVAL, TRACE = "written", "arrival", "trace"
 
 
-def as_text(fault: Any) -> str:
-    """A fault as one line: its name and the fields that are not at their default.
+def as_text(fault: Any, but: str = "") -> str:
+    """A fault as one line: its name and the fields that are not at their default, but one.
 
     Examples:
         >>> from faults.node_down import NodeDown
@@ -25,7 +25,7 @@ def as_text(fault: Any) -> str:
     said = [
         f"{item.name}={getattr(fault, item.name)}"
         for item in fields(fault)
-        if getattr(fault, item.name) != item.default
+        if getattr(fault, item.name) != item.default and item.name != but
     ]
     return f"{fault.name}({', '.join(said)})"
 

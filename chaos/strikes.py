@@ -83,7 +83,8 @@ def storms(experiment: Experiment, fabric: Fabric) -> Planned:
         fallen = storm(experiment, fabric, slot)
         made.append((replace(slot, placebo=slot.placebo or not fallen.strikes), fallen))
     if not experiment.placebo and all(slot.placebo for slot, _ in made):
-        mean = sum(a.expected(experiment.phases.storm.low.ns, fabric) for a in experiment.arrivals)
+        length, ranks = experiment.phases.storm.low.ns, experiment.rank_places(fabric)
+        mean = sum(one.expected(length, fabric, ranks) for one in experiment.arrivals)
         raise experiment.wrong(
             f"nothing arrives in any of {experiment.trials} trials ({mean:.2g} expected in each); "
             "compress time more",
@@ -144,10 +145,11 @@ def _traced(experiment: Experiment, length: Duration, slot: Slot) -> Iterator[St
 def _arrived(
     experiment: Experiment, fabric: Fabric, length: Duration, slot: Slot
 ) -> Iterator[Strike]:
+    ranks = experiment.rank_places(fabric)
     for at, one in enumerate(experiment.arrivals):
         rng = random.Random(f"{slot.seed} arrivals[{at}]")
         try:
-            arrived = one.draw(length.ns, fabric, rng)
+            arrived = one.draw(length.ns, fabric, rng, ranks)
         except SpecError as error:
             place = join(experiment.place(at, "arrivals"), error.field or "")
             raise experiment.wrong(error.reason, place) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from chaos.change import Change, Place, ProcessSignal
 from chaos.errors import SpecError
@@ -30,6 +31,8 @@ class RankKill:
         >>> RankKill(2).changes(Fabric("f", {}))[0].describe()
         '/rank2: SIGKILL'
     """
+
+    lasting: ClassVar[bool] = True  # whoever strikes that rank again in the same storm is left out
 
     rank: int
 

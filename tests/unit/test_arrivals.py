@@ -13,6 +13,7 @@ from chaos.timing import Range
 from chaos.units import Duration
 from faults.link_down import LinkDown
 from faults.node_down import NodeDown
+from faults.rank_stop import RankStop
 
 S = 10**9
 ROLES = {"host1": "host", "leaf1": "leaf", "leaf2": "leaf", "spine1": "spine", "spine2": "spine"}
@@ -61,8 +62,11 @@ def test_a_published_rate_says_who_published_it():
 
 
 def test_the_published_rates_are_those_of_their_sources():
-    """35 and 7 interruptions in 54 days on 16384 GPUs, to the digits that are given."""
-    for name, many in (("llama3-switch-cable", 35), ("llama3-nic", 7)):
+    """So many interruptions in 54 days on 16384 GPUs, to the digits that are given."""
+    for name, many in (
+        *(("llama3-switch-cable", 35), ("llama3-nic", 7), ("llama3-gpu", 148)),
+        *(("llama3-hbm", 72), ("llama3-software", 54), ("llama3-any", 419)),
+    ):
         per_1000_days = Rate.parse(name).per_hour * 24 * 1000
         assert per_1000_days == pytest.approx(1000 * many / 54 / 16384, rel=0.02)
 
@@ -110,7 +114,9 @@ class Weather:
 
 
 def test_a_fault_without_an_element_cannot_be_drawn():
-    with pytest.raises(SpecError, match="fault weather has no link or node that could be drawn"):
+    with pytest.raises(
+        SpecError, match="fault weather has no link, node or rank that could be drawn"
+    ):
         arrivals(of=Weather())
 
 
@@ -134,6 +140,61 @@ def test_what_is_not_there_cannot_be_struck():
         arrivals(over="leaf--spin").elements(FABRIC)
     with pytest.raises(SpecError, match="no role or node 'tor' in fabric clos"):
         arrivals(of=NodeDown("x"), over="tor").elements(FABRIC)
+
+
+RANKS = ("host1", "host1", "leaf1", "host1")
+
+
+@pytest.mark.parametrize(
+    ("over", "found"),
+    [
+        ("ranks", ("rank0", "rank1", "rank2", "rank3")),
+        ("host1", ("rank0", "rank1", "rank3")),
+        ("leaf", ("rank2",)),
+        ("rank3", ("rank3",)),
+    ],
+)
+def test_which_ranks_may_be_struck(over, found):
+    stops = arrivals(of=RankStop(0), over=over, rate=Rate.parse("llama3-gpu"))
+
+    assert stops.elements(FABRIC, RANKS) == found
+    assert stops.struck(found[-1]) == RankStop(int(found[-1][4:]))
+
+
+def test_a_rank_is_a_gpu():
+    """Four of them, 0.167 in 1000 GPU-days, 1e9 s of the world in each of 3.5 s."""
+    stops = arrivals(of=RankStop(0), over="ranks", rate=Rate.parse("llama3-gpu"))
+
+    assert stops.expected(4 * S, FABRIC, RANKS) == pytest.approx(0.000167 * 4 * 3.5e9 / 86400)
+    with pytest.raises(SpecError, match=r"^population: how many nodes"):
+        arrivals(of=RankStop(0), over="ranks", rate=Rate.parse("rsc-1-node"))
+
+
+def test_every_rank_is_struck_equally_often():
+    stops = arrivals(of=RankStop(0), over="ranks", rate=Rate.parse("llama3-gpu"), compress=1e9)
+    drawn = [
+        one.element
+        for seed in range(STORMS)
+        for one in stops.draw(1 * S, FABRIC, random.Random(seed), RANKS)
+    ]
+    mean, spread = len(drawn) / 4, math.sqrt(len(drawn) * 3 / 16)
+
+    assert len(drawn) > 1000
+    for rank in range(4):
+        assert abs(drawn.count(f"rank{rank}") - mean) < 4 * spread
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ("rank4", "no rank 'rank4' among the 4 of the job, .*did you mean rank"),
+        ("spine1", "no rank 'spine1' among the 4 of the job, and none runs there"),
+    ],
+)
+def test_a_rank_that_is_not_there_cannot_be_struck(over, says):
+    stops = arrivals(of=RankStop(0), over=over, rate=Rate.parse("llama3-gpu"))
+    with pytest.raises(SpecError, match=says):
+        stops.elements(FABRIC, RANKS)
 
 
 def test_the_number_expected_is_rate_times_elements_times_time():
