@@ -5,6 +5,7 @@ read above it: by a raw socket (IPv4, from the IP header on), and by a UDP socke
 verified the checksum before.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -12,6 +13,7 @@ import random
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -19,14 +21,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from chaos import native, nfqueue, snapshot
+from chaos import native, nfqueue, recover, snapshot
 from chaos.change import PacketRule, Place
 from chaos.errors import CapabilityError
+from chaos.hands import Hands
 from chaos.netns import inside
 from chaos.nfqueue import Queue
 from chaos.nft import Compiler
 from chaos.packet_worker import workers_of
+from chaos.registry import InForce
 from chaos.roce import AETH, IPv4, Packet, bth, cnp
+from chaos.timeline import now_ns
+from chaos.units import Duration
 
 from .test_packet_actions import model, numbers, summed
 from .test_packets import TABLE, V4, V6, Bench, roce, rule
@@ -545,3 +551,47 @@ def test_a_chain_that_somebody_unhooks_empties_every_queue_and_that_is_told(stac
 
     assert came == []
     assert "10 packets could not be put back" in sentence
+
+
+@pytest.mark.parametrize("victim", ["injector", "worker", "both"])
+def test_whoever_is_killed_nothing_is_left(two_hosts, victim):
+    """At moments drawn at random, under traffic; then `undo` finds nothing, and packets flow."""
+    rng = random.Random(victim)
+    change = PacketRule(PORT, TABLE, rule(then="delay=3ms jitter=2ms"))
+    before = snapshot.take(two_hosts.namespaces)
+
+    async def go(turn):
+        journal = two_hosts.folder / f"journal{turn}.jsonl"
+        hands = await Hands.arm(
+            (change,),
+            {PORT: two_hosts.resolve(PORT)},
+            journal=journal,
+            max_life=Duration.parse("30 s"),
+            log_dir=two_hosts.folder,
+        )
+        await hands.start(now_ns() + 5_000_000, [InForce(0, 10**10)])
+        await asyncio.sleep(rng.uniform(0, 0.05))
+        (worker,) = workers_of(TABLE, two_hosts.path("h2"))
+        victims = {"injector": [hands.pid], "worker": [worker], "both": [hands.pid, worker]}
+        for pid in victims[victim]:
+            os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(await_gone, two_hosts) if victim != "worker" else None
+        proof = await hands.heal()
+        await hands.close()
+        return proof, await asyncio.to_thread(recover.undo, [journal])
+
+    ping = ("ping", "-q", "-i", "0.002", "-c", "100000", "10.0.0.2")
+    traffic = inside(
+        two_hosts.path("h1"), lambda: subprocess.Popen(ping, stdout=subprocess.DEVNULL)
+    )
+    try:
+        for turn in range(4):
+            proof, later = asyncio.run(go(turn))
+            assert proof.taken_back
+            assert later == []
+            await_gone(two_hosts)
+    finally:
+        traffic.kill()
+        traffic.wait()
+    assert two_hosts.ping() == 3
+    assert asyncio.run(snapshot.settle(two_hosts.namespaces, before, 5)) == ()
