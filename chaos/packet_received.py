@@ -6,9 +6,13 @@ Frames that are not IP are never seen there.
 
 from __future__ import annotations
 
+import socket
+import sys
 from typing import Any
 
+from chaos import netlink as nl
 from chaos import nflog, nfqueue
+from chaos.errors import ApplyError, CapabilityError
 from chaos.nflog import Copies
 from chaos.nfqueue import Queue
 from chaos.nft import NFPROTO_INET
@@ -17,6 +21,7 @@ from chaos.packets import Rule
 from chaos.tap import Out
 
 _ETHERNET = 14
+_IFNAME, _MASTER, _LINKINFO, _KIND = 3, 10, 18, 1
 _TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 
@@ -24,6 +29,11 @@ class _Received(Way):
     """The table, before IP."""
 
     family = NFPROTO_INET
+
+    def __init__(self, order: dict[str, Any], rule: Rule) -> None:
+        super().__init__(order["table"], rule)
+        self._ifname: str = order["ifname"]
+        refuse_taken(self._ifname)
 
     def let_be(self) -> None:
         """Empty the chain. It stays hooked: a kernel that unhooks one drops all that is queued."""
@@ -43,9 +53,8 @@ class Waiting(_Received):
     """
 
     def __init__(self, order: dict[str, Any], rule: Rule) -> None:
-        super().__init__(order["table"], rule)
+        super().__init__(order, rule)
         self._rewrites = rule.then.deed in ("corrupt", "forge")
-        self._ifname = order["ifname"]
         self._queue = Queue(self._table, nfqueue.ALL if self._rewrites else nfqueue.HEADERS)
         self.fd = self._queue.fd
         self._ready(owner=True)
@@ -114,13 +123,13 @@ class Copied(_Received):
     """
 
     def __init__(self, order: dict[str, Any], rule: Rule) -> None:
-        super().__init__(order["table"], rule)
+        super().__init__(order, rule)
         self._copies = Copies(self._table)
         self.fd = self._copies.fd
-        self._back = Out(order["ifname"])
+        self._back = Out(self._ifname)
         self._ready()
         statement = nflog.words(self._copies.number)
-        self._text = rule.nft(self._table, order["ifname"], queue=statement)
+        self._text = rule.nft(self._table, self._ifname, queue=statement)
 
     def lead(self) -> None:
         """One transaction."""
@@ -146,3 +155,31 @@ class Copied(_Received):
         """The group goes."""
         self._copies.close()
         self._back.close()
+
+
+def refuse_taken(ifname: str) -> None:
+    """Refuse an interface whose packets another takes before IP sees whose they were.
+
+    Raises:
+        ApplyError: there is no such interface.
+        CapabilityError: it is a port of a bond, a bridge, a team or a switch.
+    """
+    link = nl.Netlink.open()
+    try:
+        got = _link(link, socket.if_nametoindex(ifname))
+        above = _link(link, int.from_bytes(got[_MASTER], sys.byteorder)) if _MASTER in got else {}
+    except OSError as error:
+        raise ApplyError(f"{ifname}: {error.strerror}") from None
+    finally:
+        link.close()
+    kind = nl.attrs(above.get(_LINKINFO, b""), 0).get(_KIND, b"").rstrip(b"\0").decode()
+    if above and kind != "vrf":
+        name = above[_IFNAME].rstrip(b"\0").decode()
+        raise CapabilityError(
+            f"{ifname} is a port of {name} ({kind}), which takes what arrives there before IP: "
+            "nothing can be held or rewritten at it; then: drop, ce and corrupt act there"
+        )
+
+
+def _link(link: nl.Netlink, index: int) -> dict[int, bytes]:
+    return nl.attrs(link.ask(nl.RTM_GETLINK, nl.ifinfo(index)).body, 16)

@@ -595,3 +595,29 @@ def test_whoever_is_killed_nothing_is_left(two_hosts, victim):
         traffic.wait()
     assert two_hosts.ping() == 3
     assert asyncio.run(snapshot.settle(two_hosts.namespaces, before, 5)) == ()
+
+
+@pytest.mark.parametrize(("kind", "more"), [("bridge", ""), ("vrf", "table 9")])
+def test_a_port_whose_packets_another_takes_is_refused(two_hosts, kind, more):
+    """A bridge takes them before IP; a VRF does not, and there the rule acts."""
+    try:
+        two_hosts.run("h2", *f"ip link add up0 type {kind} {more}".split())
+    except AssertionError as error:
+        pytest.skip(f"no {kind} on this kernel: {error}")
+    two_hosts.run("h2", "ip", "link", "set", "up0", "up")
+    two_hosts.run("h2", "ip", "link", "set", "eth1", "master", "up0")
+    change = PacketRule(PORT, TABLE, rule(select={"family": 4}, then="delay=1ms"))
+    if kind == "bridge":
+        with pytest.raises(CapabilityError, match=r"eth1 is a port of up0 \(bridge\), which takes"):
+            native.build(change, two_hosts.resolve(PORT))
+        assert not left_at_h2(two_hosts)
+        return
+    made = native.build(change, two_hosts.resolve(PORT))
+    try:
+        made.do()
+        two_hosts.ping()
+        assert made.hits().hit == 3
+        assert made.undo() == ()
+    finally:
+        made.undo()
+        made.close()

@@ -12,6 +12,7 @@ from tests.netns.test_packet_queue import (
     test_a_delay_holds_the_chosen_and_nobody_else,
     test_a_forged_notification_reaches_the_sender_and_the_packet_goes_on,
     test_a_killed_worker_leaves_an_open_road,
+    test_a_port_whose_packets_another_takes_is_refused,
     test_by_hand_it_is_started_and_stopped_and_leaves_nothing,
     test_the_same_packets_are_silently_corrupted_in_three_runs,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "test_a_delay_holds_the_chosen_and_nobody_else",
     "test_a_forged_notification_reaches_the_sender_and_the_packet_goes_on",
     "test_a_killed_worker_leaves_an_open_road",
+    "test_a_port_whose_packets_another_takes_is_refused",
     "test_by_hand_it_is_started_and_stopped_and_leaves_nothing",
     "test_the_same_packets_are_silently_corrupted_in_three_runs",
 ]
