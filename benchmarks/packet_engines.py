@@ -16,7 +16,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from benchmarks.ground import await_true, must, need
@@ -24,6 +24,7 @@ from benchmarks.reading import Contender, Outcome, Result
 from chaos.change import PacketRule, Place, Where
 from chaos.errors import FabricError
 from chaos.native import Native, build
+from chaos.natives.able import Here
 from chaos.netns import inode, inside
 from chaos.packets import Rule
 from chaos.roce import IPv4, Packet, bth
@@ -41,6 +42,8 @@ COST: dict[str, dict[str, str] | None] = {
     "nftables: mark": {"then": "ce"},
     "nftables: corrupt": {"then": "corrupt"},
     "nftables: duplicate": {"then": "duplicate"},
+    "htb: rate": {"then": "rate=1000Gbit/s", "engine": "htb"},
+    "netem: delay": {"then": "delay=1us", "engine": "netem"},
     "worker: delay": {"then": "delay=1us"},
     "worker: reorder every 100th": {"when": "every=100", "then": "reorder=3"},
     "worker: corrupt silently": {"then": "corrupt=silent"},
@@ -74,7 +77,7 @@ class Wire:
             yield None
             return
         rule = Rule.parse(words)
-        engine = self.engine if rule.then.how else "nftables"
+        engine = words.get("engine", self.engine if rule.then.how else "nftables")
         native = build(PacketRule(_PLACE, _TABLE, rule, engine), self.where)
         try:
             native.do()
@@ -229,11 +232,19 @@ def run(quick: bool, tell: Callable[[str], None]) -> Outcome:
             (port, "a packet received", RECEIVED),
         ):
             tell(f"cost of {what}, {rounds} rounds of {count}")
-            results.append(_cost(one, what, among, rounds, count))
-        for one, pps in itertools.product((wire, port), RATES):
+            results.append(_cost(one, what, _able(among), rounds, count))
+        held = [] if Here()["netem"] else [replace(wire, engine="netem")]
+        for one, pps in itertools.product((*held, wire, port), RATES):
             tell(f"lateness by {one.engine} at {pps} packets per second")
             results.append(_lateness(one, pps, 300 if quick else 1500))
     return Outcome("packet_engines", tuple(results))
+
+
+def _able(among: dict[str, dict[str, str] | None]) -> dict[str, dict[str, str] | None]:
+    """Those whose engine is on this machine."""
+    here = Here()
+    asked = {who: (words or {}).get("engine", "") for who, words in among.items()}
+    return {who: words for who, words in among.items() if not asked[who] or not here[asked[who]]}
 
 
 def _cost(
