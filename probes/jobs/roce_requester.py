@@ -1,7 +1,8 @@
 """Sends numbered RoCEv2 sends on an absolute schedule, and records what is answered.
 
-Packet `slot` has PSN `slot mod 2^24`; `message` packets make a message (first, middle …, last, or
-only), the last of which asks for an acknowledgement. Nothing is sent twice: the stream is counted,
+The n-th packet has PSN `n mod 2^24`; `message` packets make a message (first, middle …, last, or
+only), the last of which asks for an acknowledgement. A slot that was skipped has no packet, hence
+no PSN: it is no gap. Nothing is sent twice: the stream is counted,
 it is no transport. Sends are told as `flow_sender` tells them.
 """
 
@@ -94,13 +95,13 @@ def main() -> None:
     start = now_ns() + 1_000_000
     lines.emit("ready", interval_ns=interval, start=start, realtime=realtime)
     batch, pace = Batch(0), Pace(start, interval)
-    sent = refused = 0
+    psn = sent = refused = 0
     while not lines.stopped:
         at = pace.wait(batch)
         slot = pace.slot
-        place = slot % len(kinds)
+        place = psn % len(kinds)
         last = place == len(kinds) - 1
-        bth = BTH(kinds[place], qp, slot & 0xFFFFFF, ack_request=last).write()
+        bth = BTH(kinds[place], qp, psn & 0xFFFFFF, ack_request=last).write()
         body = bth + payload(token, slot, at, size)
         try:
             giver.sendto(sealed(source, target, sport, body), (target, PORT))
@@ -110,6 +111,7 @@ def main() -> None:
             refused += 1
         batch.at.append(at - batch.base)
         pace.slot += 1
+        psn += 1
         if at - batch.base >= FLUSH_NS:
             batch = batch.flush(lines)
             answers.flush()

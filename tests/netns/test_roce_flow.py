@@ -1,6 +1,9 @@
 """The RoCE stream on real packets: nothing odd in calm; each oddity counted packet by packet."""
 
+import os
+import signal
 import socket
+import time
 
 import pytest
 
@@ -88,3 +91,21 @@ def test_lost_acknowledgements_are_no_lost_data(two_paths, start):
     assert found["roce_lost_packets"].value == 0
     after = found["roce_ack_packets"].value
     assert 0 < after < hits.hit  # those of the time after the heal
+
+
+def test_a_requester_that_was_held_up_leaves_no_gap_in_its_numbers(two_paths, start):
+    """What a busy machine kept it from sending has no PSN: nothing is missed, nothing is NAKked."""
+    run = Run(RoceFlow("h1", "h2"), two_paths, start)
+    event = done(lambda: os.kill(run.sender.process.pid, signal.SIGSTOP))
+    time.sleep(0.3)  # the condition *is* the time that passes
+    heal = done(lambda: os.kill(run.sender.process.pid, signal.SIGCONT))
+    run.batches(3)
+    found, readings, records = measured(run, event, heal)
+
+    assert records["sender"][-1]["skipped"] >= 500
+    assert found["roce_nak_packets"].value == found["roce_lost_packets"].value == 0
+    assert [event for event in readings.events if event.detector] == []
+    acks = sum(
+        len(one["met"].get("ack", ())) for one in records["sender"] if one["ev"] == "answers"
+    )
+    assert acks == records["sender"][-1]["sent"] // 4
