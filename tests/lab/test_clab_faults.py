@@ -29,6 +29,8 @@ from chaos.storm import place_processes
 from chaos.timeline import now_ns
 from chaos.units import Duration
 
+from .test_clab_driver import broken, faults, unreached
+
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 WANTED = os.environ.get("RAILBREAK_FAULTS", "")
@@ -184,6 +186,10 @@ def lab(lab_runtime, tmp_path_factory):
         assert guard.dropped(name) is None
 
 
+async def resting():
+    """Nothing is done while the fault is in force."""
+
+
 async def at_rest(driver):
     """The state once it has stood still."""
     await driver.wait_ready(60)
@@ -197,9 +203,9 @@ async def at_rest(driver):
 
 
 @contextlib.asynccontextmanager
-async def a_job(driver):
+async def a_job(driver, mode):
     """A collective over four hosts, whose ranks can be aimed at."""
-    values = {"hosts": list(HOSTS), "size": "64 KiB"}
+    values = {"hosts": list(HOSTS), "size": "64 KiB", "mode": mode}
     probe = registry.build(registry.PROBES, "probe", "collective", values)
     observer = Observer(driver, {"collective": probe})
     try:
@@ -258,7 +264,8 @@ def test_a_fault_is_in_force_acts_is_healed_and_leaves_no_trace(lab, example):
 
     async def scenario():
         before = await at_rest(driver)
-        async with a_job(driver) if job else contextlib.nullcontext():
+        mode = getattr(example.fault, "job_modes", ("ride",))[0]
+        async with a_job(driver, mode) if job else contextlib.nullcontext():
             with contextlib.nullcontext() if job else Traffic(driver):
                 proof, differs = await held(driver, example.fault)
         return proof, differs, await snapshot.settled(driver.snapshot, before, SETTLED_S)
@@ -273,6 +280,36 @@ def test_a_fault_is_in_force_acts_is_healed_and_leaves_no_trace(lab, example):
     assert any(hits.values()) if hits else differs, f"nothing was hit: {hits}"
     assert left == ()
     call(driver.wait_ready(60))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("bgp_down", {"node": "leaf1", "neighbor": "eth1"}),
+        ("node_stop", {"node": "spine1"}),
+        ("route_blackhole", {"node": "spine1", "prefix": "10.0.8.0/31"}),
+        ("route_withdraw", {"node": "spine1", "prefix": "10.0.8.0/31"}),
+        ("bgp_reset", {"node": "leaf1", "neighbor": "eth1"}),
+        ("hash_polarised", {"node": "leaf1"}),
+        ("daemon_freeze", {"node": "spine1", "daemon": "bgpd"}),
+        ("daemon_kill", {"node": "spine1", "daemon": "bgpd"}),
+        ("link_flap", {"link": "leaf1--spine1", "frequency": "4 Hz", "count": 3}),
+    ],
+    ids=str,
+)
+def test_faults_of_routers_heal_to_the_state_before(lab, name, fields):
+    run, driver = lab
+
+    async def scenario():
+        before = await at_rest(driver)
+        fault = faults(driver, (name, fields))[0]
+        proof, _ = await broken(driver, fault.changes(driver.fabric), resting, 3.0)
+        assert proof.in_force
+        assert proof.taken_back
+        assert await snapshot.settled(driver.snapshot, before, 60.0) == ()
+        assert await unreached(driver) == []
+
+    run(scenario())
 
 
 def test_the_list_is_the_catalogues_and_few_are_refused():
