@@ -37,7 +37,7 @@ def fabric_names() -> tuple[str, ...]:
 
     Examples:
         >>> fabric_names()
-        ('clos-2x4x8', 'pair', 'rails-2x4')
+        ('clos-2x4x8', 'clos-graceful', 'pair', 'rails-2x4')
     """
     found = _fabric_folder().glob("*/*.clab.yml")
     return tuple(sorted(p.parent.name for p in found if p.name == f"{p.parent.name}.clab.yml"))

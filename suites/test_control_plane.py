@@ -23,6 +23,12 @@ def test_a_leaf_whose_bgpd_alone_dies_is_cut_off(trial):
     trial("leaf_bgpd_killed")
 
 
+@pytest.mark.fabric("clos-graceful")
+def test_with_graceful_restart_the_same_death_is_hitless(trial):
+    """The neighbours and its own zebra keep its routes until it is back."""
+    trial("leaf_bgpd_killed_graceful")
+
+
 def test_a_prefix_that_a_spine_withdraws_moves_without_a_loss(trial):
     """It forwards what still arrives, and the leaves have another way."""
     trial("route_withdrawn")

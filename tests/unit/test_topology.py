@@ -38,7 +38,7 @@ def topology(tmp_path):
 
 class TestShipped:
     def test_names(self):
-        assert shipped.fabric_names() == ("clos-2x4x8", "pair", "rails-2x4")
+        assert shipped.fabric_names() == ("clos-2x4x8", "clos-graceful", "pair", "rails-2x4")
         assert "local_link_down" in shipped.experiment_names()
         assert shipped.experiment_path("local_link_down").is_file()
         assert shipped.experiment_path("no_such_thing") is None

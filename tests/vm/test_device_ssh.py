@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.drivers.ssh import SshDriver, machine
+from chaos.drivers.ssh import SshDriver, connect, machine, remote
 from chaos.drivers.ssh.places import ssh_of
 from chaos.errors import BlockedError
 from chaos.netns import inside
@@ -39,7 +39,8 @@ def inventory(tmp_path, monkeypatch):
     if SSHD is None:
         pytest.skip("openssh-server is not installed")
     monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(machine, "ANSWER_S", 120.0)  # a machine without KVM is slow
+    for room, name in ((machine, "ANSWER_S"), (connect, "GRACE_S"), (remote, "READY_S")):
+        monkeypatch.setattr(room, name, 120.0)  # a machine without KVM is slow
     ip("netns add office")
     ip("link add mgmt0 type veth peer name up0 netns office")
     ip(f"addr add {MACHINE}/24 dev mgmt0")
@@ -89,6 +90,7 @@ def over_ssh(inventory, work):
 
     async def body():
         driver = await SshDriver.adopt(hosts, links=[table], instance="machine")
+        driver.lease_s = 60.0
         try:
             return await work(driver)
         finally:
