@@ -35,7 +35,7 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
 
     A kind of change that is not known here may say what it takes by a class variable `takes_out`:
     `link` (the cable at its place), `session` (the cable that it runs over), `node` (all cables of
-    its node), `process`, `nothing`, `spreads` (it impairs all cables of the node at the other end);
+    its node), `process`, `nothing`, `spreads` (to all cables of the node at the other end);
     any other kind impairs the cable at its place, or all cables of its node where it names no port.
     Further ports that go with that of its place are in `takes`.
     """
@@ -66,7 +66,7 @@ def toll(changes: Iterable[Change], fabric: Fabric) -> Toll:
             case "spreads":  # what cannot be sent stands in the way of all that is to follow
                 far = mine.other(Port(place.node, place.port)).node if mine else place.node
                 found.nodes.add(far)
-                found.impaired |= cables | cables_of.get(far, set())
+                found.out |= cables | cables_of.get(far, set())
             case "process":
                 found.stopped.add(place.process)
             case "nothing":

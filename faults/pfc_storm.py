@@ -32,12 +32,13 @@ class PfcStorm:
 
     Reach: the port at the other end, where it honours PFC for these priorities, and from there
     *everything that waits for it*: a switch whose buffer fills pauses its own neighbours, and so
-    on; one storm can stop a whole pod. So it counts as impairing every cable of the node that is
-    paused, and lasts `at_most`. Traffic of other priorities goes on. A switch with a PFC watchdog
-    ends it from its side: after the detection time it drops the queue's packets instead of holding
-    them (loss in place of a standstill), and restores it some time after the undo. A NIC may refuse
-    to send what looks like flow control of its own (`hit` counts what its kernel took): look at the
-    peer's counters (`nic_counters`).
+    on; one storm can stop a whole pod. So it counts as taking out every cable of the node that is
+    paused: what real machines allow by default is less, and has to be raised by name (`--limit
+    hosts_isolated=16`). It lasts `at_most`. Traffic of other priorities goes on. A switch with a
+    PFC watchdog ends it from its side: after the detection time it drops the queue's packets
+    instead of holding them (loss in place of a standstill), and restores it some time after the
+    undo. A NIC may refuse to send what looks like flow control of its own (`hit` counts what its
+    kernel took): look at the peer's counters (`nic_counters`).
 
     Needs: CAP_NET_RAW and a Linux host at `end`, by a port of its own. At the other end a port that
     honours PFC: a host's driver is asked (DCB, as `dcb pfc show` does); for a switch the inventory
