@@ -5,6 +5,7 @@ sends two classes of frames, and stops sending a class for as long as a frame te
 pause frames with scapy, which knows them from the standard and not from us.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -19,10 +20,14 @@ import pytest
 from scapy.contrib.mac_control import MACControlClassBasedFlowControl
 from scapy.layers.l2 import Ether
 
-from chaos import native
+from chaos import native, recover
 from chaos.change import PauseStorm, Place, Where, tag_of
 from chaos.errors import BlockedError
+from chaos.hands import Hands
 from chaos.netns import inode, inside
+from chaos.registry import InForce
+from chaos.timeline import now_ns
+from chaos.units import Duration
 
 pytestmark = pytest.mark.netns
 
@@ -120,7 +125,9 @@ def where(port):
 
 
 def running(tag):
-    found = subprocess.run(("pgrep", "-x", tag), capture_output=True, text=True, check=False)
+    """Those that live; one whose parent died may wait for its burial."""
+    argv = ("pgrep", "-x", "-r", "R,S,D,T", tag)
+    found = subprocess.run(argv, capture_output=True, text=True, check=False)
     return [int(pid) for pid in found.stdout.split()]
 
 
@@ -172,6 +179,36 @@ def test_when_the_sender_dies_the_class_goes_on_by_itself(port):
     assert len(port.between(3, died + change.lasts_ns / 1e9, died + 1)) > 20
     assert all(quanta for _, quanta in port.told)
     made.close()
+
+
+@pytest.mark.parametrize("how", ["killed", "told to leave"])
+def test_when_the_injector_dies_its_sender_does_and_the_class_goes_on(port, how, tmp_path):
+    change = storm()
+
+    async def die():
+        hands = await Hands.arm(
+            [change],
+            {change.place: where(port)},
+            journal=tmp_path / "journal.jsonl",
+            max_life=Duration.parse("60 s"),
+            log_dir=tmp_path,
+        )
+        await hands.start(now_ns() + 10**8, (InForce(0, 30 * 10**9),))
+        async with asyncio.timeout(20):
+            while not port.told:  # noqa: ASYNC110 - told by another process
+                await asyncio.sleep(0.05)
+        assert running(change.tag)
+        os.kill(hands.pid, signal.SIGKILL if how == "killed" else signal.SIGTERM)
+        await hands.close()
+
+    asyncio.run(die())
+    died = time.monotonic()
+    time.sleep(1)
+    assert running(change.tag) == []
+    assert len(port.between(3, died + change.lasts_ns / 1e9, died + 1)) > 20
+    assert bool(port.told[-1][1]) is (how == "killed"), "only a living injector can say: go on"
+    found = recover.undo([tmp_path / "journal.jsonl"])
+    assert [one.outcome for one in found] == ["taken_back"] * (how == "killed")
 
 
 def test_it_ends_by_itself_after_its_life(port):
