@@ -26,6 +26,7 @@ def test_the_doctor_finds_what_the_lane_is_for():
 
 
 def test_there_is_no_way_out():
-    assert ip("route", "show", "table", "all", "type", "unicast") == []
-    assert {link["ifname"] for link in ip("link")} == {"lo", "eth0", "eth1", "eth2", "eth3"}
-    assert all("UP" not in link["flags"] for link in ip("link") if link["ifname"] != "lo")
+    assert ip("route", "show", "table", "all", "default") == []
+    cards = [link for link in ip("link") if link["ifname"] != "lo"]
+    assert len(cards) == 4
+    assert {card["address"] for card in cards} == {f"52:54:00:00:00:0{n}" for n in "1234"}
