@@ -25,15 +25,17 @@ demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
 	@.venv/bin/railbreak demo
 
 test: setup lint types ## every check and every test that this machine can run
-	@$(call twice,tests chaos faults probes)
+	@$(call twice,tests chaos faults probes --ignore=tests/netns -n 2 --dist loadfile)
+	@$(call twice,tests/netns)
 	@$(call twice,suites --trials 1)
 	@.ci/vm
 	@.ci/lab
 
 # Tests on real kernels share their machine with whatever else runs there: what fails is tried once
-# more, alone; what fails twice has failed.
+# more, alone; what fails twice has failed. Two at a time where waiting is most of it (processes that
+# start, servers that answer, lives that end); tests/netns and the suites time what they see.
 twice = $(PY) -m pytest $(1) || { echo "once more, what failed:"; \
-	$(PY) -m pytest $(1) --last-failed --last-failed-no-failures=none; }
+	$(PY) -m pytest $(1) --last-failed --last-failed-no-failures=none -n 0; }
 
 lint: setup ## ruff
 	@.venv/bin/ruff format --check .

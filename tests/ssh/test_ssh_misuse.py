@@ -248,7 +248,7 @@ def test_a_cable_on_an_interface_that_is_not_there(machines, home):
 
 def test_the_disk_of_a_machine_fills_up_before_the_fault(machines, home):
     """The dead-man cannot be written: blocked, and nothing was broken."""
-    machines.add("full", run_size="220k")
+    machines.add("full", run_size="512k")
     machines.link("full:eth1", "h4:eth1")
     hosts, table = machines.inventory(["full", "h4"], routers=())
     place = Place("full", "eth1")
