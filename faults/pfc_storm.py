@@ -27,8 +27,8 @@ class PfcStorm:
     A process at `end` sends pause frames (IEEE 802.1Qbb): the port that gets one sends nothing of
     these priorities for as many quanta as it says, each the time of 512 bits. Half before they run
     out it gets the next. The undo sends frames of no quanta. `hit` are the frames that the sending
-    kernel took; a pause that ran out for want of processor time is told, and makes the trial
-    inconclusive.
+    kernel took. Where the pause ran out for more than 1 % of the time, since the process was not
+    let run, that is told and makes the trial inconclusive.
 
     Reach: the port at the other end, where it honours PFC for these priorities, and from there
     *everything that waits for it*: a switch whose buffer fills pauses its own neighbours, and so
