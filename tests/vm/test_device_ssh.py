@@ -99,6 +99,7 @@ def over_ssh(inventory, work):
     return inside("/run/netns/office", lambda: asyncio.run(body()))
 
 
+@pytest.mark.timeout(900)  # every program there starts as slowly as the machine is
 def test_a_nic_goes_and_comes_back_over_ssh(inventory, pair, tmp_path):
     async def work(driver):
         assert NAME in ssh_of(driver.fabric, "gpu1")["kernel"]["eth1"]
