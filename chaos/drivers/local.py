@@ -162,7 +162,7 @@ def no_pause(change: PauseStorm) -> str:
     """Why nothing can be paused at the end of a veth pair."""
     return (
         f"{change.to} is an end of a veth pair, which honours no PFC: frames would be sent and "
-        "nothing would stop; link_slow holds traffic back here, pfc_storm needs machines over ssh"
+        "nothing would stop; use link_slow, which holds traffic back here, or machines over ssh"
     )
 
 
