@@ -182,6 +182,16 @@ def refuse_in_use(field: str, value: str) -> None:
         )
 
 
+def at_node(fabric: Fabric, node: str) -> Place:
+    """The node that a fault's field `node` means, as the place of a change.
+
+    Raises:
+        SpecError: an `in-use` selector that was not yet replaced; no such node.
+    """
+    refuse_in_use("node", node)
+    return Place(fabric.node(node).name)
+
+
 def table_name(fault: str, place: Place, *values: object) -> str:
     """A table name that no other fault, place or value shares, readable in `nft list tables`.
 

@@ -192,6 +192,13 @@ class Fabric:
                 return link
         raise SpecError(f"no link at port {port} in fabric {self.name}")
 
+    def rail(self, link: Link) -> str:
+        """The rail of a cable: `rail` and its label, else its hosts' interface; empty for none."""
+        if said := str(link.labels.get("rail", link.vars.get("rail", ""))):
+            return f"rail {said}"
+        at_hosts = (port.name for port in link.ports if self.node(port.node).role == "host")
+        return next(at_hosts, "")
+
     def with_role(self, role: str) -> tuple[Node, ...]:
         """All nodes of a role, in file order."""
         return tuple(node for node in self.nodes.values() if node.role == role)

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from chaos.change import BgpClear, Change, Place, refuse_in_use
+from chaos.change import BgpClear, Change, Place, at_node
 from chaos.errors import SpecError
 from chaos.fabric import Fabric
 from chaos.registry import InForce, fault
@@ -63,9 +63,7 @@ class BgpReset:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One reset; the schedule repeats it."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (BgpClear(Place(self.node), self.neighbor, self.how),)
+        return (BgpClear(at_node(fabric, self.node), self.neighbor, self.how),)
 
     def schedule(self, storm: Duration, rng: random.Random) -> tuple[InForce, ...]:
         """The resets; each counts as in force for half the time to the next, or to the end."""

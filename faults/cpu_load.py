@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.change import Change, Load, Place, refuse_in_use, tag_of
+from chaos.change import Change, Load, Place, at_node, tag_of
 from chaos.fabric import Fabric
 from chaos.registry import fault
 
@@ -45,14 +45,11 @@ class CpuLoad:
     nice: int = 0
 
     def __post_init__(self) -> None:
-        self._load("any")  # refuses what no process can have
+        self._load(Place("any"))  # refuses what no process can have
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One load; its processes are its own."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (self._load(self.node),)
+        return (self._load(at_node(fabric, self.node)),)
 
-    def _load(self, node: str) -> Load:
-        place = Place(node)
+    def _load(self, place: Place) -> Load:
         return Load(place, tag_of(place, self), processes=self.processes, nice=self.nice)

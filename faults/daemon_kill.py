@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.change import Change, DaemonState, Place, refuse_in_use
+from chaos.change import Change, DaemonState, Place, at_node
 from chaos.fabric import Fabric
 from chaos.registry import fault
 
@@ -52,6 +52,4 @@ class DaemonKill:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One change for all of them: their order matters."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (DaemonState(Place(self.node), self.daemon, "kill"),)
+        return (DaemonState(at_node(fabric, self.node), self.daemon, "kill"),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.change import Change, Place, Setting, refuse_in_use
+from chaos.change import Change, Setting, at_node
 from chaos.fabric import Fabric
 from chaos.registry import fault
 
@@ -40,6 +40,4 @@ class HashPolarised:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One setting; the fields of the hash stay as they are."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (Setting(Place(self.node), "net.ipv4.fib_multipath_hash_policy", "0"),)
+        return (Setting(at_node(fabric, self.node), "net.ipv4.fib_multipath_hash_policy", "0"),)

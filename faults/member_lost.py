@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.change import Change, OwnRoute, Place, refuse_in_use
+from chaos.change import Change, OwnRoute, at_node
 from chaos.changes.route import checked_prefix
 from chaos.fabric import Fabric
 from chaos.registry import fault
@@ -55,7 +55,5 @@ class MemberLost:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """The legs first, while they are whole."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        pinned = OwnRoute(Place(self.node), self.prefix, "as-is")
+        pinned = OwnRoute(at_node(fabric, self.node), self.prefix, "as-is")
         return (pinned, *LinkDown(self.link, self.mode).changes(fabric))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from chaos.change import Change, NodePower, Place, refuse_in_use
+from chaos.change import Change, NodePower, at_node
 from chaos.errors import SpecError, near
 from chaos.fabric import Fabric
 from chaos.registry import fault
@@ -52,6 +52,4 @@ class NodeStop:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """The node itself."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (NodePower(Place(self.node), cast(Literal["stop", "pause"], self.how)),)
+        return (NodePower(at_node(fabric, self.node), cast(Literal["stop", "pause"], self.how)),)

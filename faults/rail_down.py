@@ -7,7 +7,7 @@ from typing import Literal
 
 from chaos.change import Change, refuse_in_use
 from chaos.errors import SpecError
-from chaos.fabric import Fabric, Link
+from chaos.fabric import Fabric
 from chaos.registry import fault
 from faults.link_down import LinkDown
 
@@ -34,7 +34,7 @@ class RailDown:
         rail_down link=host1--leaf1
 
     Examples:
-        >>> from chaos.fabric import Node, Port
+        >>> from chaos.fabric import Link, Node, Port
         >>> pairs = (("host1", "eth1", "leaf1"), ("host1", "eth2", "leaf2"),
         ...          ("host2", "eth1", "leaf1"))
         >>> cables = tuple(Link(Port(h, p), Port(leaf, h)) for h, p, leaf in pairs)
@@ -51,7 +51,7 @@ class RailDown:
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """Those of `link_down` at each cable of the rail."""
         refuse_in_use("link", self.link)
-        wanted = _rail(fabric, fabric.link(self.link))
+        wanted = fabric.rail(fabric.link(self.link))
         if not wanted:
             raise SpecError(
                 f"link {fabric.link(self.link).id} has no label rail and ends at no host, so it is "
@@ -61,15 +61,6 @@ class RailDown:
         return tuple(
             change
             for link in fabric.links
-            if wanted == _rail(fabric, link) and len(link.ports) == 2
+            if wanted == fabric.rail(link) and len(link.ports) == 2
             for change in LinkDown(link.id, self.mode).changes(fabric)
         )
-
-
-def _rail(fabric: Fabric, link: Link) -> tuple[str, str] | None:
-    """What tells the rail of a cable: its label, else the host's interface; None for no rail."""
-    if said := str(link.labels.get("rail", link.vars.get("rail", ""))):
-        return "label", said
-    at_hosts = (port.name for port in link.ports if fabric.node(port.node).role == "host")
-    name = next(at_hosts, "")
-    return ("interface", name) if name else None

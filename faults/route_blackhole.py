@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chaos.change import Change, OwnRoute, Place, refuse_in_use
+from chaos.change import Change, OwnRoute, at_node
 from chaos.changes.route import checked_prefix
 from chaos.fabric import Fabric
 from chaos.registry import fault
@@ -51,6 +51,4 @@ class RouteBlackhole:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One route of ours."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (OwnRoute(Place(self.node), self.prefix, self.how),)
+        return (OwnRoute(at_node(fabric, self.node), self.prefix, self.how),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.change import BgpWithdraw, Change, Place, refuse_in_use
+from chaos.change import BgpWithdraw, Change, Place, at_node
 from chaos.fabric import Fabric
 from chaos.registry import fault
 
@@ -49,6 +49,4 @@ class RouteWithdraw:
 
     def changes(self, fabric: Fabric) -> tuple[Change, ...]:
         """One withdrawal."""
-        refuse_in_use("node", self.node)
-        fabric.node(self.node)
-        return (BgpWithdraw(Place(self.node), self.prefix, self.neighbor),)
+        return (BgpWithdraw(at_node(fabric, self.node), self.prefix, self.neighbor),)

@@ -21,6 +21,7 @@ from chaos.driver import Driver
 from chaos.errors import FabricError, SpecError, near
 from chaos.fabric import Fabric
 from chaos.shipped import fabric_names
+from chaos.sight import Sight
 
 FabricName = Annotated[
     str, typer.Argument(metavar="FABRIC", help="A *.clab.yml file, or the name of a shipped one.")
@@ -236,7 +237,7 @@ def pick(name: str = "", *, stale: bool = False) -> str:
 
 @app.command(rich_help_panel="Look")
 def show(fabric: FabricName, json: Json = False) -> None:
-    """Show a fabric: nodes by role, links with their ids, what was ignored and why.
+    """Show a fabric: nodes by role, planes, links with their ids and rails, what was ignored.
 
     With --json: the resolved lab, every inherited field in place, as Containerlab resolves it.
     """
@@ -249,16 +250,29 @@ def show(fabric: FabricName, json: Json = False) -> None:
     for role in sorted(plan.roles, key=_tier):
         boxes = [_box(plan, node.name) for node in plan.with_role(role)]
         out.print(Columns(boxes, title=f"[dim]{role}[/]", align="center", padding=(0, 1)))
+    for line in _planes(plan):
+        out.print(line, markup=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("link", style="bold")
     table.add_column("roles")
+    table.add_column("rail")
     table.add_column("mtu", justify="right")
     for link in plan.links:
         roles = "--".join(plan.nodes[port.node].role for port in link.ports)
-        table.add_row(link.id, roles, str(link.mtu))
+        table.add_row(link.id, roles, plan.rail(link), str(link.mtu))
     out.print(table)
     for warning in lab.warnings:
         err.print(f"ignored: {warning}", style="yellow")
+
+
+def _planes(plan: Fabric) -> list[str]:
+    """Each plane, as `planes_left` and `plane_down` mean it: its switches, how many hosts."""
+    whole = Sight(plan, (), ())
+    place = whole.order.__getitem__
+    return [
+        f"plane {number}  {', '.join(sorted(group, key=place))}; {len(hosts)} hosts"
+        for number, (group, hosts) in enumerate(zip(whole.groups, whole.joined, strict=True), 1)
+    ]
 
 
 _TIERS = ("superspine", "spine", "leaf", "tor", "router", "bridge")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 from chaos.errors import SpecError, near
 from chaos.packets import plain
@@ -96,7 +96,7 @@ class Action:
             example |= {"rate": "rate=10Mbit/s", "forge": "forge=remote_access_error"}
             raise SpecError(f"{deed} needs a value, such as {example[deed]}", field=f".{deed}")
         if deed in HOWS:
-            return cls(deed, 0, HOWS[deed].parse(given))  # type: ignore[arg-type]
+            return cls(cast(Deed, deed), 0, HOWS[deed].parse(given))
         plain.refuse_unknown(given, {deed: 0}, f"then {deed}")
         if deed != "dscp":
             raise SpecError(f"{deed} has no value, got {given[deed]!r}", field=f".{deed}")
@@ -131,7 +131,7 @@ class Action:
 
 
 def _names(kind: type[How]) -> tuple[str, ...]:
-    own = (item.name for item in fields(kind))  # type: ignore[arg-type]
+    own = (item.name for item in fields(kind))
     return tuple(kind.word if name == "of" else name for name in own)
 
 

@@ -22,10 +22,10 @@ _RNR_MS = Duration.parse("10.24 ms")
 _NO_TIME, _WITHIN, _QUEUE = Duration(0), Duration.parse("100 ms"), Duration.parse("50 ms")
 
 
+@dataclass(frozen=True, slots=True)
 class How:
     """Words of one action, the first of them named like it. `of` is that first word's value."""
 
-    __slots__ = ()
     word: ClassVar[str]
 
     @classmethod
@@ -35,7 +35,7 @@ class How:
         Raises:
             SpecError: with the word as its field.
         """
-        known = {item.name: item for item in fields(cls) if item.name != "of"}  # type: ignore[arg-type]
+        known = {item.name: item for item in fields(cls) if item.name != "of"}
         plain.refuse_unknown(given, {cls.word: 0, **known}, f"then {cls.word}")
         made = {
             ("of" if key == cls.word else key): cls.read(key, one) for key, one in given.items()
@@ -49,7 +49,7 @@ class How:
 
     def plain(self) -> dict[str, Any]:
         """As YAML has it."""
-        items = [(item, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
+        items = [(item, getattr(self, item.name)) for item in fields(self)]
         return {
             self.word if item.name == "of" else item.name: one if type(one) is int else str(one)
             for item, one in items
@@ -61,7 +61,7 @@ class How:
         seed = getattr(self, "seed", None)
         if seed is None:
             return self
-        return replace(self, seed=seed * 2 + direction)  # type: ignore[type-var]
+        return replace(self, **{"seed": seed * 2 + direction})
 
     def __str__(self) -> str:
         return " ".join(f"{key}={str(one).replace(' ', '')}" for key, one in self.plain().items())

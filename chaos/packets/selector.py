@@ -258,7 +258,7 @@ def _networks(value: Any) -> tuple[Network, ...]:
             found.append(one)
             continue
         try:
-            found.append(ip_network(one if isinstance(one, str) else None))  # type: ignore[arg-type]
+            found.append(ip_network(one if isinstance(one, str) else repr(one)))
         except ValueError as error:
             raise SpecError(
                 f"an address or a prefix such as 10.0.0.0/24 expected: {error}"

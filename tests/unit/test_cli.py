@@ -106,6 +106,24 @@ def test_every_verb_teaches(railbreak):
         assert len(said) > 200, verb
 
 
+def test_show_tells_planes_and_rails(railbreak):
+    """A rail is what `rail_down` takes: one label, or the hosts' interface."""
+    _, rails, _ = railbreak("show", "rails-2x4")
+    _, clos, _ = railbreak("show", "clos-2x4x8")
+
+    assert "plane 1  leaf1; 4 hosts" in rails
+    assert "plane 2  leaf2; 4 hosts" in rails
+    assert [line.split()[2:4] for line in rails.splitlines() if line.startswith("host1:")] == [
+        ["rail", "1"],
+        ["rail", "2"],
+    ]
+    assert "plane 1  spine1, spine2, leaf1, leaf2, leaf3, leaf4; 8 hosts" in clos
+    assert "plane 2" not in clos
+    assert ["host1:eth1--leaf1:eth3", "host--leaf", "eth1", "9500"] in map(
+        str.split, clos.splitlines()
+    )
+
+
 def test_json_is_json(railbreak):
     """Wherever a program would read it, standard output is JSON and nothing else."""
     for words in (
