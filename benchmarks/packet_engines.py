@@ -196,8 +196,8 @@ def _forward(through: str, to: str) -> None:
     """What is for 10.0.0.2 goes on to another namespace, with the addresses that it came with."""
     for words in ("ipv4.ip_forward=1", "ipv4.conf.all.rp_filter=0", "ipv4.conf.eth1.rp_filter=0"):
         must("ip", "netns", "exec", through, "sysctl", "-qw", f"net.{words}")
-    first = ("link", "add", "eth2", "address", _HERE, "netns", through, "type", "veth")
-    must("ip", *first, "peer", "name", "eth1", "address", _THERE, "netns", to)
+    first = ("link", "add", "eth2", "index", "7105", "address", _HERE, "netns", through)
+    must("ip", *first, "type", "veth", "peer", "name", "eth1", "address", _THERE, "netns", to)
     must("ip", "-n", through, "link", "set", "eth2", "up")
     must("ip", "-n", to, "link", "set", "eth1", "arp", "off", "up")
     must("ip", "-n", through, "addr", "add", "10.0.0.254/32", "dev", "eth2")
