@@ -38,7 +38,9 @@ def kept(record: Mapping[str, Any]) -> dict[str, Any]:
         for trial in record["trials"]
     ]
     rest = {key: value for key, value in record.items() if key not in ("plan", "fabric", "trials")}
-    return {**rest, "driver": record["fabric"]["driver"], "trials": trials}
+    fabric = record["fabric"]
+    experiment = {**record["experiment"], "fabric": fabric["name"]}  # it may have been a file
+    return {**rest, "experiment": experiment, "driver": fabric["driver"], "trials": trials}
 
 
 def told(record: Mapping[str, Any]) -> str:
@@ -50,7 +52,9 @@ def row(record: Mapping[str, Any]) -> str:
     """One line of the table."""
     [trial] = record["trials"]
     proof = trial["proof"]
-    acted = "not counted" if proof["hit"] is None else f"{proof['hit']} of {proof['seen']}"
+    acted = "not counted" if proof["hit"] is None else f"{proof['hit']}"
+    if (proof["seen"] or 0) > (proof["hit"] or 0):
+        acted = f"{proof['hit']} of {proof['seen']}"
     cells = (
         f"`{told(record)}`",
         _yes(proof["in_force"]),

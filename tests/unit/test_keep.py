@@ -8,13 +8,14 @@ from suites import keep
 RECORD = {
     "experiment": {
         "promise": "it acts",
+        "fabric": "/somewhere/clos.clab.yml",
         "faults": [{"text": "packet_loss(link=a--b, share=1 %)"}],
         "objectives": [
             {"sentence": "flow_lost_packets: expected at least 1 packets"},
             {"sentence": "flow_lost_packets: expected at most 60 packets"},
         ],
     },
-    "fabric": {"driver": "netns", "nodes": {}},
+    "fabric": {"driver": "netns", "name": "clos", "nodes": {}},
     "verdict": "pass",
     "plan": ["nft …"],
     "measures": [
@@ -66,6 +67,7 @@ def test_records_of_other_suites_and_what_is_large_are_left_out(tmp_path, capsys
     assert json.loads(line) == {
         **{key: value for key, value in RECORD.items() if key not in ("plan", "fabric")},
         "driver": "netns",
+        "experiment": {**RECORD["experiment"], "fabric": "clos"},
         "trials": [{"proof": RECORD["trials"][0]["proof"]}],
     }
     assert capsys.readouterr().out.splitlines()[2:] == [ROW]
