@@ -34,7 +34,7 @@ def knock():
 
 
 @pytest.fixture
-def inventory(tmp_path, monkeypatch):
+def inventory(lane, tmp_path, monkeypatch):
     """An inventory of this machine and a table of its cable; both paths."""
     if SSHD is None:
         pytest.skip("openssh-server is not installed")
