@@ -46,7 +46,7 @@ def shown(shows: dict[str, Any]) -> Iterator[Objective]:
 
 
 @pytest.fixture
-def traffic(request, flow, job):
+def traffic(request, flow, job, fabric):
     """Probes by the word of a variant."""
     from chaos.pytest_plugin import _probe
 
@@ -56,13 +56,23 @@ def traffic(request, flow, job):
         "flow": lambda: _probe("flow", **ends, rate="2 kpps"),
         "jumbo": lambda: _probe("flow", **ends, rate="500 pps", size="4000 B"),
         "roce": lambda: _probe("roce_flow", **ends, rate="2 kpps"),
+        "slow roce": lambda: _probe("roce_flow", **ends, rate="200 pps"),
         "job": lambda: job(*ranks, op="all_reduce", size="64 KiB"),
         "job that restarts": lambda: job(*ranks, size="64 KiB", mode="restart"),
     }
-    return lambda word: [kinds[word](), _probe("kernel_events"), _probe("routing")]
+    seen = ["kernel_events"]
+    if any(node.runs == "frr" for node in fabric.fabric.nodes.values()):
+        seen.append("routing")
+    return lambda word: [kinds[word](), *map(_probe, seen)]
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=map(told, VARIANTS))
+def marked(variant: dict[str, Any]):
+    """A parameter of the test, with the marks that the variant names."""
+    marks = [pytest.mark.vm] if variant.get("machine") else []
+    return pytest.param(variant, id=told(variant), marks=marks)
+
+
+@pytest.mark.parametrize("variant", [marked(one) for one in VARIANTS])
 def test_a_variant_acts_is_felt_and_leaves_no_trace(variant, traffic, trial):
     [(name, fields)] = variant["fault"].items()
     fault = build(FAULTS, "fault", name, fields)
