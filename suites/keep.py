@@ -22,11 +22,12 @@ HEAD = "| fault | in force | acted | felt | noticed by | taken back | residue | 
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """The records of variants in a folder of runs, the last of each, by fault."""
+    """The records of variants in a folder of runs, the last of each that was tried, by fault."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/record.json"), key=lambda one: one.stat().st_mtime):
         record = json.loads(path.read_text())
-        if "test_variants.py" in " ".join(record["comparability"]["command"]):
+        ours = "test_variants.py" in " ".join(record["comparability"]["command"])
+        if ours and record["trials"]:
             found[record["experiment"]["promise"]] = record
     return [found[key] for key in sorted(found, key=lambda key: (told(found[key]), key))]
 
@@ -62,7 +63,7 @@ def row(record: Mapping[str, Any]) -> str:
         ", ".join(_felt(record)) or "–",
         ", ".join(_noticed(record)) or "nobody",
         _yes(proof["taken_back"]),
-        "; ".join(proof["residue"]) or "none",
+        "not looked for" if proof["residue"] is None else "; ".join(proof["residue"]) or "none",
         record["verdict"],
     )
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
