@@ -24,6 +24,7 @@ from chaos.units import Duration
 from chaos.watch import Tripped, Watch
 
 LEAD_NS = 50_000_000
+JOBLESS = "no job runs here; a fault of a rank needs an experiment with the probe collective"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,8 @@ def place_processes(changes: Sequence[Change], homes: Mapping[str, str]) -> tupl
     for change in changes:
         process = change.place.process
         if process and process not in homes:
-            raise SpecError(f"no process {process!r} to aim at; {near(process, homes)}")
+            known = near(process, homes) if homes else JOBLESS
+            raise SpecError(f"no process {process!r} to aim at; {known}")
         if process:
             change = replace(change, place=replace(change.place, node=homes[process]))
         placed.append(change)

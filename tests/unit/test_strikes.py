@@ -21,7 +21,7 @@ from chaos.limits import Limits
 from chaos.plan import lines
 from chaos.record import Exposure, Record, Trial, from_json, to_json
 from chaos.replay import again, recorded
-from chaos.storm import Falling
+from chaos.storm import Falling, place_processes
 from chaos.strike import Strike, as_json
 from chaos.strike import from_json as strike_from_json
 from chaos.strikes import groups, storms
@@ -31,6 +31,7 @@ from chaos.topology import load
 from chaos.trial import _separate
 from chaos.units import Duration
 from faults.link_down import LinkDown
+from faults.rank_kill import RankKill
 
 CLOS = load("clos-2x4x8")
 MS = 10**6
@@ -478,6 +479,19 @@ def test_what_strikes_later_is_looked_for_just_before(spine, met):
     assert exposed is met
     assert sentence.startswith("the traffic crossed" if met else "not exposed: the traffic avoided")
     assert took >= 100 * MS
+
+
+@pytest.mark.parametrize(
+    ("homes", "says"),
+    [
+        ({}, "an experiment with the probe collective"),  # by hand
+        ({"rank0": "host1", "rank1": "host2"}, "did you mean rank"),
+    ],
+)
+def test_a_rank_that_is_not_there_is_refused_with_what_would_be_right(homes, says):
+    changes = RankKill(7).changes(load("clos-2x4x8"))
+    with pytest.raises(SpecError, match=f"no process 'rank7' to aim at; .*{says}"):
+        place_processes(changes, homes)
 
 
 def test_the_page_shows_what_is_read(tmp_path):
