@@ -155,6 +155,7 @@ def markdown() -> str:
         f"*Try* goes behind `railbreak inject {SAMPLE}`; in an experiment the same words are YAML:",
         "`fault: {link_down: {link: leaf1--spine1}}`. `railbreak plan EXPERIMENT --driver X` says",
         "for a fabric of yours what can be done there, element by element.",
+        "By hand there is no job: a fault of a rank is for experiments.",
         "",
         "| fault | breaks | embedded | containerlab | ssh |",
         "|---|---|---|---|---|",
