@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow]
 load()
 FABRIC = drivers.fabric(catalogue.SAMPLE)
 ARGV = (sys.executable, "-c", "from chaos.cli import main; main()")
-LASTS_S = 2.5
+LASTS_S = 3.0  # a window of packets, from 1 s until 3 s, must fit
 VICTIMS = ("controller", "injector", "both")
 
 
