@@ -152,6 +152,15 @@ class When:
             return value
         if isinstance(value, Schedule) or value == "all":
             return cls(Schedule.parse(value))
+        said = (
+            value.split() if isinstance(value, str) else value if isinstance(value, Mapping) else ()
+        )
+        if any(str(word).partition("=")[0] == "all" for word in said):
+            raise SpecError(
+                "all has no value and stands alone; leave it out beside from, until, on, …: "
+                "without another form they mean all",
+                field=".all",
+            )
         given = plain.words(_by_name(value), "when", "all, or first=3")
         known = (word for kind in KINDS.values() for word in kind.words())
         plain.refuse_unknown(given, dict.fromkeys((*known, *TIMES, "all")), "when")

@@ -108,6 +108,8 @@ def test_jitter_is_seeded_bounded_and_stays_in_its_window():
         ("from=3s until=1s", r"^\.until: a time after from \(3 s\) expected, got 1 s"),
         ("from=1s until=1s", r"^\.until: a time after from \(1 s\)"),
         ("first=3 untill=3s", r"^\.untill: when has no 'untill'; did you mean until"),
+        ("all from=1s", r"^\.all: all has no value and stands alone; leave it out"),
+        ({"all": True, "until": "1s"}, r"^\.all: all has no value and stands alone"),
         ("form=1s", r"^\.form: when has no 'form'; did you mean from"),
         ("first=3 offset=2 from=1s", r"^\.offset: when first has no 'offset'"),
         ("first=3 every=2 from=1s", r"^\.every: first and every cannot both be"),
