@@ -89,14 +89,16 @@ def busy(ground: Ground, used: load.Load, phase: str = "calm") -> tuple[str, ...
     """Sentences on a machine that others keep busy: what is then measured is theirs."""
     found = []
     what = "calm was not calm" if phase == "calm" else f"{phase} was disturbed"
+    rest = "let it rest, or allow more with --calm-load"
     limits = (
-        ("other processes used", used.foreign_percent, ground.calm_foreign_percent),
-        ("the hypervisor took", used.stolen_percent, CALM_STOLEN_PERCENT),
+        ("other processes used", used.foreign_percent, ground.calm_foreign_percent, rest),
+        ("the hypervisor took", used.stolen_percent, CALM_STOLEN_PERCENT, "try at another time"),
     )
-    for who, share, most in limits:
+    for who, share, most, cure in limits:
         if share > most:
             found.append(
-                f"{what}: {who} {share:.0f} % of this machine (at most {most:.0f} % expected)"
+                f"{what}: {who} {share:.0f} % of this machine (at most {most:.0f} % expected; "
+                f"{cure})"
             )
     return tuple(found)
 

@@ -351,8 +351,10 @@ class Hands:
                     self._healed = said
                 case _:
                     self._answers.put_nowait(said)
-        why = (self._healed or {}).get("why") or "it died"
-        message = f"the injector ended: {why}"
+        healed = self._healed or {}
+        message = f"the injector ended: {healed.get('why') or 'it died'}"
+        if healed and all(one["taken_back"] for one in healed["changes"]):
+            message += "; everything was taken back"
         if not self._done.is_set():
             self._failure = FabricError(message)
             self._done.set()

@@ -508,7 +508,8 @@ def main() -> None:
     injector = Injector(owner or 1)
 
     def leave(number: int, frame: object) -> None:
-        injector.leaving = injector.leaving or f"signal {signal.Signals(number).name}"
+        name = signal.Signals(number).name
+        injector.leaving = injector.leaving or f"told to by {name}, as railbreak undo does"
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, leave)

@@ -257,8 +257,10 @@ def forget(
     if (left or gone) and not yes:
         many = len(left) + sum(len(quarantine.listed(one)) for one in gone)
         typer.confirm(f"Forget {many} changes?", abort=True)
+    given_up = [one for one in journals if recover.forget(one) or quarantine.listed(one)]
     for journal in journals:
-        recover.forget(journal)
-    for journal in (*journals, *gone):
+        if journal not in given_up:
+            out.print(f"nothing was in force in {journal}")
+    for journal in (*given_up, *gone):
         quarantine.lift(journal)
         out.print(f"forgotten: {journal}")

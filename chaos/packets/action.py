@@ -99,7 +99,10 @@ class Action:
             return cls(cast(Deed, deed), 0, HOWS[deed].parse(given))
         plain.refuse_unknown(given, {deed: 0}, f"then {deed}")
         if deed != "dscp":
-            raise SpecError(f"{deed} has no value, got {given[deed]!r}", field=f".{deed}")
+            got = "an empty one" if given[deed] is None else repr(given[deed])
+            raise SpecError(
+                f"{deed} has no value, got {got}; write `then: {deed}`", field=f".{deed}"
+            )
         return cls("dscp", _point(given["dscp"]))
 
     def towards(self, direction: int) -> Self:

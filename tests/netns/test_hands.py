@@ -475,6 +475,19 @@ def test_undo_of_a_living_run_lets_its_injector_heal(two_hosts):
     controller.kill()
 
 
+def test_an_injector_that_is_told_to_end_says_so_and_what_became_of_its_changes(two_hosts):
+    async def go():
+        hands = await armed(two_hosts, ADMIN, DROP)
+        await hands.start(now_ns(), [InForce(0, 10_000 * MS)])
+        await hands.hits()
+        os.kill(hands.pid, signal.SIGTERM)  # as `railbreak undo` does
+        with pytest.raises(FabricError, match=r"told to by SIGTERM, .*; everything was taken back"):
+            await hands.wait()
+        await hands.close()
+
+    asyncio.run(go())
+
+
 def test_a_killed_injector_is_replaced_by_its_owner(two_hosts):
     async def go():
         before = state(two_hosts)

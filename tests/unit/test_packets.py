@@ -244,7 +244,8 @@ def test_a_schedule_that_cannot_be_is_refused(words, field, sentence):
         ({"dscp": 64}, ".dscp", r"0 to 63, got 64"),
         ({"dscp": "1-2"}, ".dscp", r"one code point expected, got 1-2"),
         ("dscp", ".dscp", r"dscp needs a value, such as dscp=af31"),
-        ({"drop": 1}, ".drop", r"drop has no value, got 1"),
+        ({"drop": 1}, ".drop", r"drop has no value, got 1; write `then: drop`"),
+        ({"drop": None}, ".drop", r"drop has no value, got an empty one; write `then: drop`"),
         (3, None, r"words expected, such as drop"),
     ],
 )

@@ -271,8 +271,10 @@ def test_status_shows_it_and_undo_lifts_it(railbreak, state, stopped):
 
 def test_forget_lifts_it(railbreak, state, stopped):
     railbreak("status")
-    assert railbreak("forget", "--yes", str(stopped))[0] == 0
+    status, said, _ = railbreak("forget", "--yes", str(stopped))
 
+    assert (status, said) == (0, f"forgotten: {stopped}\n")
+    assert railbreak("forget", str(stopped))[1] == f"nothing was in force in {stopped}\n"
     assert listed(state) == []
     assert railbreak("status")[0] == 0
 
