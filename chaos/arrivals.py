@@ -70,7 +70,8 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     ),
     "rsc-1-node": (
         "6.50 per 1000 node-days",
-        "Meta's Research SuperCluster 1, arXiv 2410.21680: failures of jobs by their nodes",
+        "Meta's Research SuperCluster 1, arXiv 2410.21680: failures of jobs by their nodes "
+        "(as a secondary text has it; not compared with the paper)",
     ),
 }
 
