@@ -97,9 +97,11 @@ class Turns:
             found.append(InForce(at, ends))
             at = ends + self._jittered(self.off, rng)
         if len(found) < max(self.count, 1):
-            turn = Duration(self.on.ns + self.off.ns)
+            many, turn = self.count or 1, Duration(self.on.ns + self.off.ns)
+            whole = Duration(many * self.on.ns + (many - 1) * self.off.ns)
             raise SpecError(
-                f"{self.count or 1} turns of {turn} do not fit into {time}; {len(found)} do",
+                f"{many} turns of {turn} do not fit into {time}; {len(found)} do; they take {whole}"
+                + (f", give or take {self.jitter}" if self.jitter.value else ""),
                 field="count" if self.count else None,
             )
         return tuple(found)

@@ -447,7 +447,7 @@ def test_undo_after_everybody_died(two_hosts):
     controller.kill()
 
     assert [one.in_force for one in in_force(two_hosts)] == [True, True, True]
-    assert not any(one.held for one in in_force(two_hosts))
+    wait_for(lambda: not any(one.held for one in in_force(two_hosts)), 5, "its death to be over")
     assert snapshot.difference(before, state(two_hosts)) != ()
     assert process_state(stopped.pid)[0] == "T"
 
