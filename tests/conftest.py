@@ -3,8 +3,10 @@
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -13,8 +15,24 @@ from chaos.change import Where
 from chaos.fabric import Fabric, Link, Node, Port
 from chaos.native import process_state
 from chaos.netns import inode
+from tests.leftovers import reap
 
 pytest_plugins = ["pytester"]
+
+
+def pytest_configure(config):
+    """SIGTERM ends a run as Ctrl-C does, with its fixtures taken down."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.geteuid() == 0 and not hasattr(config, "workerinput"):
+        reap()
+
+
+def pytest_unconfigure(config):
+    """Workers of xdist are not asked to tidy up when their run is broken off."""
+    if os.geteuid() == 0 and not hasattr(config, "workerinput"):
+        reap()
+
 
 SUPERVISOR = """
 import ctypes, os, signal, sys, time

@@ -353,27 +353,24 @@ def _servers_possible():
         pytest.skip("no sshd here: apt-get install openssh-server")
 
 
-def _make():
-    return Machines(Path(tempfile.mkdtemp(prefix="railbreak-ssh-", dir="/var/tmp"))).up()
+def _machines():
+    """A set of machines; gone afterwards, also where its making breaks off."""
+    prefix = f"railbreak-ssh-{os.getpid()}-"
+    made = Machines(Path(tempfile.mkdtemp(prefix=prefix, dir="/var/tmp")))
+    try:
+        yield made.up()
+    finally:
+        made.down()
+        shutil.rmtree(made.folder)
 
 
 @pytest.fixture
 def machines(_servers_possible):
     """No machines yet: `machines.add("h1", …)` makes them."""
-    made = _make()
-    try:
-        yield made
-    finally:
-        made.down()
-        shutil.rmtree(made.folder)
+    yield from _machines()
 
 
 @pytest.fixture(scope="module")
 def shared_machines(_servers_possible):
     """The same, for a whole module."""
-    made = _make()
-    try:
-        yield made
-    finally:
-        made.down()
-        shutil.rmtree(made.folder)
+    yield from _machines()

@@ -1,0 +1,31 @@
+"""A run of tests that was killed leaves nothing that the next one does not take away."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.leftovers import reap
+
+pytestmark = pytest.mark.netns
+
+
+def test_what_a_dead_run_left_is_removed_and_what_lives_is_not(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    ours, theirs = f"rbs{os.getpid()}n991mgmt", f"rbs{dead.pid}n991mgmt"
+    foreign = f"rb-of-somebody-{dead.pid}"
+    folder = tmp_path / f"railbreak-ssh-{dead.pid}-abc"
+    folder.mkdir()
+    try:
+        for name in (ours, theirs, foreign):
+            subprocess.run(("ip", "netns", "add", name), check=True)
+
+        assert set(reap(folders=tmp_path)) >= {theirs, folder.name}
+
+        left = os.listdir("/run/netns")
+        assert (ours in left, theirs in left, foreign in left) == (True, False, True)
+        assert not folder.exists()
+    finally:
+        for name in (ours, theirs, foreign):
+            subprocess.run(("ip", "netns", "del", name), check=False, capture_output=True)
