@@ -26,14 +26,15 @@ demo: setup ## a fabric, a collective job, a broken link, a verdict, a page
 
 test: setup lint types ## every check and every test that this machine can run
 	@$(call twice,tests chaos faults probes --ignore=tests/netns -n 2 --dist loadfile)
-	@$(call twice,tests/netns)
-	@$(call twice,suites --trials 1)
+	@$(call twice,tests/netns -n 2 --dist loadfile)
+	@$(call twice,suites --trials 1 -n 2 --dist worksteal --calm-load 70%)
 	@.ci/vm
 	@.ci/lab
 
 # Tests on real kernels share their machine with whatever else runs there: what fails is tried once
-# more, alone; what fails twice has failed. Two at a time where waiting is most of it (processes that
-# start, servers that answer, lives that end); tests/netns and the suites time what they see.
+# more, alone; what fails twice has failed. Two at a time where waiting is most of it: processes that
+# start, sessions that come up, phases that last. Each of two suites is load that the other did not
+# make, so they are allowed more of it; `make suites`, whose figures are kept, runs them one by one.
 twice = $(PY) -m pytest $(1) || { echo "once more, what failed:"; \
 	$(PY) -m pytest $(1) --last-failed --last-failed-no-failures=none -n 0; }
 
