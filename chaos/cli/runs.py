@@ -124,8 +124,7 @@ def _run(
     fabric = None if on else _reachable(chosen, driver_name)
     for option, path in (("--json", json), ("--junit", junit_file)):
         _writable(option, path)
-    folder = make_folder(runs, chosen.name)
-    made = drive(_measured(chosen, fabric, folder, on, calm_load, driver_name, replayed))
+    made, folder = drive(_measured(chosen, fabric, runs, on, calm_load, driver_name, replayed))
     written = _write(made, folder)
     if json is not None:
         records.write(made, json)
@@ -139,11 +138,16 @@ def _run(
 
 def _reachable(chosen: Experiment, driver_name: str) -> Fabric:
     """The experiment's own fabric, which the driver can break as asked, within the limits."""
-    making, fabric = drivers.named(driver_name), drivers.fabric(chosen.fabric, driver_name)
-    chosen.check(fabric)
-    be_able(chosen, fabric, making)
-    budget.be_within(chosen, fabric, making.fidelity)
+    fabric = drivers.fabric(chosen.fabric, driver_name)
+    _fits(chosen, fabric, drivers.named(driver_name))
     return fabric
+
+
+def _fits(chosen: Experiment, fabric: Fabric, driver: type[Driver]) -> None:
+    """Refuse what would be refused later, before anything is promised or made."""
+    chosen.check(fabric)
+    be_able(chosen, fabric, driver)
+    budget.be_within(chosen, fabric, driver.fidelity)
 
 
 def _writable(option: str, path: Path | None) -> None:
@@ -164,23 +168,29 @@ def _writable(option: str, path: Path | None) -> None:
 async def _measured(
     chosen: Experiment,
     fabric: Fabric | None,
-    folder: Path,
+    runs: Path,
     on: str,
     calm_load: float,
     driver_name: str,
     replayed: Record | None,
-) -> Record:
-    """On the fabric that is up (`on`), or on one that is brought up and taken down again."""
+) -> tuple[Record, Path]:
+    """On the fabric that is up (`on`), or on one that is brought up and taken down again.
+
+    The record, and the folder that was made for the run.
+    """
+    if fabric is None:
+        standing = await drivers.attach(pick(on))
+        _fits(chosen, standing.fabric, type(standing))
+        folder = make_folder(runs, chosen.name)
+        with View(chosen, out) as view:
+            return await _trials(chosen, standing, folder, view, calm_load, replayed), folder
+    folder = make_folder(runs, chosen.name)
     with View(chosen, out) as view:
-        if fabric is None:
-            driver = await drivers.attach(pick(on))
-            chosen.check(driver.fabric)
-            return await _trials(chosen, driver, folder, view, calm_load, replayed)
         driver = await drivers.named(driver_name).up(fabric, progress=view.step)
         try:
             view.step("waiting until the kernel forwards everywhere")
             await driver.wait_ready()
-            return await _trials(chosen, driver, folder, view, calm_load, replayed)
+            return await _trials(chosen, driver, folder, view, calm_load, replayed), folder
         finally:
             view.step("taking the fabric down")
             await driver.down()

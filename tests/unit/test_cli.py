@@ -145,6 +145,14 @@ def test_a_plan_touches_nothing_and_shows_every_command(railbreak, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_on_nothing_is_refused_before_it_promises(railbreak, tmp_path):
+    status, out, err = railbreak("run", "placebo", "--on", "lab9")
+
+    assert (status, out) == (5, "")
+    assert "no fabric 'lab9' is running" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_words_are_typed_by_the_fault_itself():
     load_registry()
     given = ["link=a--b", "roce=yes", "share=10%", "seed=7"]
