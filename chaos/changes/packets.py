@@ -20,6 +20,7 @@ from chaos.packets.engines import AUTO, At, There, choose
 #: Ends the workers of a table in this network namespace, by shell alone: what takes a change back
 #: where all else of ours is dead has nothing more. A worker that ends takes its table with it.
 _END = (
+    ": end the workers of the table in $1, which goes with them; "
     "of() { for one in $(grep -lsF '\"table\":\"'$1'\"' /proc/[0-9]*/cmdline); do "
     'd=${one%/cmdline}; [ "$(readlink $d/ns/net)" = "$(readlink /proc/self/ns/net)" ] && '
     "echo ${d#/proc/}; done; }; "

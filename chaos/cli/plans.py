@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from chaos import budget, drivers
 from chaos import plan as planning
+from chaos.abridged import abridged
 from chaos.cli.app import Json, app, out, print_json
 from chaos.cli.fabrics import DriverName, pick
 from chaos.cli.runner import drive
@@ -40,13 +43,18 @@ def plan(
     driver_name: DriverName = drivers.DEFAULT,
     on: On = "",
     limit: Limit = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also print what is too long to be read, whole.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Print every phase and every command of an experiment, in order. Nothing is touched.
 
     Says how far the fault would reach at worst (ranks, hosts, links, planes, bisection), and per
     change whether the driver can make it, and if not, why and what to use instead. With
-    [bold]--on[/], the plan is made for a fabric that is up or attached.
+    [bold]--on[/], the plan is made for a fabric that is up or attached. Long lists of packets and
+    long scripts are cut, and what is left out is counted; [bold]--full[/] and [bold]--json[/] have
+    them whole.
     """
     chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
     if on:  # then the experiment's own fabric is not asked for: it may be no file at all
@@ -74,8 +82,7 @@ def plan(
             }
         )
         return
-    for line in told:
-        out.print(line, markup=False)
+    _print_lines(told, full)
     for sentence in blast["refused"]:
         out.print(f"REFUSED    {sentence}", style="red", markup=False)
     out.print(f"\ndriver {making.name}", markup=False)
@@ -84,3 +91,21 @@ def plan(
         out.print(f"{mark}  ", Text(f"{text}  ({name})"), sep="")
         if reason:
             out.print(Text(f"     {reason}", style="yellow"))
+
+
+def _print_lines(told: Sequence[str], full: bool) -> None:
+    """Line by line; on a terminal what is broken is set further in than where it began."""
+    shown = told if full else [abridged(line) for line in told]
+    for line in shown:
+        if out.is_terminal and not full:
+            inset = " " * min(max(11, len(line) - len(line.lstrip()) + 5), out.width // 2)
+            line = textwrap.fill(
+                line,
+                out.width,
+                subsequent_indent=inset,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        out.print(line, markup=False)
+    if cut := sum(line != whole for line, whole in zip(shown, told, strict=True)):
+        out.print(f"cut short  {cut} lines; whole with --full")

@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from chaos.abridged import abridged
 from chaos.report.markup import Markup, tag, text
 from chaos.report.sketch import sketch
 from chaos.report.spread import detectors, distributions
@@ -323,7 +324,13 @@ def _changes(proof: Data) -> Any:
 
 
 def _plan(data: Data) -> Markup | None:
-    return tag("pre", "\n".join(data["plan"])) if data["plan"] else None
+    """Line by line; one that is too long to be read opens to all of it."""
+    lines = []
+    for line in data["plan"]:
+        short = abridged(line)
+        whole = tag("details", tag("summary", short), line) if short != line else None
+        lines.append(whole or f"{line}\n")
+    return tag("pre", lines) if lines else None
 
 
 def _repeat(data: Data) -> Markup:

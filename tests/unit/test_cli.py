@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,43 @@ def test_a_plan_touches_nothing_and_shows_every_command(railbreak, tmp_path):
     assert "do   [wire facing leaf1] nft table netdev railbreak_" in out
     assert "undo [wire facing leaf1] nft" in out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def held(tmp_path):
+    """An experiment whose rule is a list of a thousand packets, and its undo a script."""
+    file = tmp_path / "held.yaml"
+    file.write_text(
+        "promise: a tenth that is held up is not lost\n"
+        "fabric: pair\n"
+        "fault:\n"
+        "  packet_fault: {link: host1--router1, end: host1, when: random=10%, then: delay=2ms,\n"
+        "                 engine: worker}\n"
+        "probes:\n  flow: {source: host1, target: host2, rate: 1 kpps}\n"
+        "objectives:\n  - {measure: flow_lost_packets, at_most: 10, because: it must}\n"
+    )
+    return str(file)
+
+
+def test_a_plan_can_be_read_and_says_what_it_cut(railbreak, held):
+    """A list of packets had 5 kB, the worker's undo half a kB of shell."""
+    _, short, _ = railbreak("plan", held)
+    _, whole, _ = railbreak("plan", held, "--full")
+    dry_run = json.loads(railbreak("plan", held, "--json")[1])["plan"]
+
+    assert max(map(len, short.splitlines())) < 700
+    (undo,) = [line for line in short.splitlines() if " undo " in line]
+    assert "end the workers of the table" in undo
+    assert re.search(r"… \d+ characters more' railbreak railbreak_packet_fault_", undo), undo
+    assert len(undo) < 250
+    (table,) = [line for line in short.splitlines() if "its table:" in line]
+    shown, more = re.search(r"mod 10000 \{ (.*), … (\d+) more \}", table).groups()
+    (listed,) = re.findall(r"mod 10000 \{ (.*?) \}", whole)
+    assert listed.startswith(shown)
+    assert len(listed.split(", ")) == len(shown.split(", ")) + int(more)
+    assert "cut short  2 lines; whole with --full" in short
+    assert whole.splitlines()[: len(dry_run)] == dry_run, "what is done is what is said"
+    assert "cut short" not in whole
 
 
 def test_a_run_on_nothing_is_refused_before_it_promises(railbreak, tmp_path):

@@ -243,6 +243,17 @@ def test_a_run_without_trials_or_findings_still_has_a_page(passed):
     assert (seen.open, seen.crossed) == ([], [])
 
 
+def test_a_line_of_the_plan_that_cannot_be_read_opens_to_all_of_it(passed):
+    """A rule that loses 1 % of the packets lists a hundred numbers, and more are drawn."""
+    numbers = ", ".join(map(str, range(0, 900, 3)))
+    line = f"   do   [leaf1] nft numgen inc mod 1000 {{ {numbers} }} drop"
+    seen = Page(page({**passed, "plan": ["  storm    1 s", line, "  heal     all"]}))
+
+    assert "{ 0, 3, 6, 9, 12, 15, … 294 more } drop" in seen.text
+    assert " ".join(line.split()) in seen.text
+    assert [tag for tag, _ in seen.elements].count("details") == 1
+
+
 def test_a_record_in_memory_gives_the_page_of_its_file(passed):
     again = records.to_json(records.from_json(copy.deepcopy(passed)))
 
