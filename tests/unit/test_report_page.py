@@ -251,7 +251,8 @@ def test_a_line_of_the_plan_that_cannot_be_read_opens_to_all_of_it(passed):
 
     assert "{ 0, 3, 6, 9, 12, 15, … 294 more } drop" in seen.text
     assert " ".join(line.split()) in seen.text
-    assert [tag for tag, _ in seen.elements].count("details") == 1
+    plan = page({**passed, "plan": [line]}).partition('id="plan"')[2].partition("</section>")[0]
+    assert plan.count("<details>") == 1
 
 
 def test_a_record_in_memory_gives_the_page_of_its_file(passed):
