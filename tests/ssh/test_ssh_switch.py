@@ -18,7 +18,7 @@ from chaos.drivers.ssh import SshDriver
 from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
-from tests.ssh.conftest import OPS, OPS_SSHD
+from tests.ssh.conftest import OPS, OPS_SSHD, wait_until
 
 pytestmark = [
     pytest.mark.ssh,
@@ -118,13 +118,14 @@ def test_attach_arm_in_force_heal(fabric):
             )
             try:
                 assert r1.run("ls", "/run/railbreak-switch") != ""  # the dead-man stands
-                await hands.start(now_ns() + 2 * S, [InForce(0, 4 * S)])
+                # longer than any look here takes: it is the heal that ends it
+                await hands.start(now_ns() + S, [InForce(0, 50 * S)])
                 await until(lambda: not up("swp1"), "swp1 to go down")
                 await until(lambda: peer() == "Idle (Admin)", "the neighbour to be shut")
                 assert 'device "swp1"' in r1.run("nft", "list", "ruleset").replace("= ", "")
                 assert up("swp2")
-                await hands.wait()
                 proof = await hands.heal()
+                await hands.wait()
             finally:
                 await hands.close()
             return proof, changes, book.read(journal)
@@ -141,4 +142,5 @@ def test_attach_arm_in_force_heal(fabric):
     assert r1.run("ls", "/run/railbreak-switch") == ""
     assert {one.where.ifname for one in entries} == {"swp1", "swp2"}
     assert all("swp" not in one.change.describe() for one in entries)
-    assert machines.left() == []
+    # a disarmed dead-man ends when it next looks at its lease
+    wait_until(lambda: machines.left() == [], f"nothing to be left: {machines.left()}")
