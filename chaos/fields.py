@@ -16,14 +16,14 @@ _NUMBER = r"\+?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _JSON = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
-#: Per unit type: the units its text may end in, and whether a bare number is allowed.
-UNITS: dict[Any, tuple[str, bool]] = {
-    Duration: ("(ns|us|µs|ms|s|m|h)", False),
-    Percent: ("%?", True),
-    Size: ("(B|kB|KB|MB|GB|KiB|MiB|GiB)?", True),
-    Pps: ("(pps|kpps|Mpps)?", True),
-    Hertz: ("(Hz|kHz)?", True),
-    Bitrate: ("([kMG]?bit/s)?", True),
+#: Per unit type: the units its text ends in.
+UNITS: dict[Any, str] = {
+    Duration: "(ns|us|µs|ms|s|m|h)",
+    Percent: "%",
+    Size: "(B|kB|KB|MB|GB|KiB|MiB|GiB)",
+    Pps: "(pps|kpps|Mpps)",
+    Hertz: "(Hz|kHz)",
+    Bitrate: "([kMG]?bit/s)",
 }
 
 
@@ -200,8 +200,5 @@ def schema(wanted: Any) -> dict[str, Any]:
 
 
 def _unit_schema(wanted: Any) -> dict[str, Any]:
-    units, bare = UNITS[wanted]
-    text = {"type": "string", "pattern": rf"^\s*({_NUMBER})\s*{units}\s*$"}
-    if bare:
-        return {"anyOf": [text, {"type": "number", "minimum": 0}]}
+    text = {"type": "string", "pattern": rf"^\s*({_NUMBER})\s*{UNITS[wanted]}\s*$"}
     return {"anyOf": [text, {"const": 0}]}

@@ -9,6 +9,7 @@ Measures become JUnit properties. With xdist each worker brings up a fabric of i
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import threading
@@ -69,11 +70,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--runs", default="runs", help="folder for run folders (default runs)")
     group.addoption(
         "--calm-load",
-        type=float,
-        default=None,
-        metavar="PERCENT",
-        help="share of this machine that others may use before calm is not calm",
+        type=_share,
+        metavar="SHARE",
+        help="share of this machine that others may use before calm is not calm, such as 70%%",
     )
+
+
+def _share(text: str) -> float:
+    """A share of an option, in percent."""
+    from chaos.units import Percent
+
+    try:
+        return Percent.parse(text).value
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(error.reason) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:

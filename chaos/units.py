@@ -2,6 +2,7 @@
 
 A number never crosses a function boundary bare: it is one of these types, or its name ends in
 its unit (`at_ns`, `rate_pps`). What would round to nothing is refused, with the limit named.
+As text a number needs its unit, but for 0: `0.1` of a share is 0.1 % to one and 10 % to another.
 """
 
 from __future__ import annotations
@@ -21,10 +22,25 @@ def _parse(text: str | float | int, units: dict[str, float], what: str, example:
     if isinstance(text, int | float):
         text = str(text)
     found = _NUMBER.match(text)
+    if found is not None and not found[2]:
+        if (bare := float(found[1])) == 0:
+            return 0
+        meant = _meant(bare, units, example)
+        raise SpecError(f"{what} expected, {meant}, got {text!r} without a unit")
     if found is None or found[2] not in units:
-        known = ", ".join(unit for unit in units if unit)
-        raise SpecError(f"{what} expected, such as {example} (units: {known}), got {text!r}")
+        raise SpecError(f"{what} expected, such as {example} ({_known(units)}), got {text!r}")
     return float(found[1]) * units[found[2]]
+
+
+def _known(units: dict[str, float]) -> str:
+    return f"units: {', '.join(units)}"
+
+
+def _meant(bare: float, units: dict[str, float], example: str) -> str:
+    """What a number without a unit may have meant."""
+    if "%" not in units:
+        return f"such as {example} ({_known(units)})"
+    return f"{bare:g} % or {bare * 100:g} %" if 0 < bare <= 1 else f"such as {example}"
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -49,12 +65,10 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str | float | Self) -> Self:
-        """Read `250 ms`, `1.5s`, `2 m`; a number without a unit is refused, except 0."""
+        """Read `250 ms`, `1.5s`, `2 m`."""
         if isinstance(text, cls):
             return text
         units = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
-        if text in (0, "0"):
-            return cls(0)
         value = _parse(text, units, "a time", "250 ms")  # type: ignore[arg-type]
         if 0 < value < 1:
             raise SpecError(f"a time must be at least 1 ns, got {text!r}")
@@ -84,6 +98,9 @@ class Percent:
     Examples:
         >>> Percent.parse("0.1 %").millionths
         1000
+        >>> Percent.parse(0.1)
+        Traceback (most recent call last):
+        chaos.errors.SpecError: a share expected, 0.1 % or 10 %, got '0.1' without a unit
         >>> Percent.parse("250 %")
         Traceback (most recent call last):
         chaos.errors.SpecError: a share must be 0 to 100 %, got 250 %
@@ -99,10 +116,10 @@ class Percent:
 
     @classmethod
     def parse(cls, text: str | float | Self) -> Self:
-        """Read `10 %`, `0.1%`; a bare number is in percent."""
+        """Read `10 %`, `0.1%`."""
         if isinstance(text, cls):
             return text
-        return cls(_parse(text, {"": 1, "%": 1}, "a share", "10 %"))  # type: ignore[arg-type]
+        return cls(_parse(text, {"%": 1}, "a share", "10 %"))  # type: ignore[arg-type]
 
     @property
     def millionths(self) -> int:
@@ -132,10 +149,10 @@ class Size:
 
     @classmethod
     def parse(cls, text: str | float | Self) -> Self:
-        """Read `4 MiB`, `1500 B`; a bare number is bytes."""
+        """Read `4 MiB`, `1500 B`."""
         if isinstance(text, cls):
             return text
-        units = {"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+        units = {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}
         units |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
         return cls(round(_parse(text, units, "a size", "4 MiB")))  # type: ignore[arg-type]
 
@@ -163,10 +180,10 @@ class Pps:
 
     @classmethod
     def parse(cls, text: str | float | Self) -> Self:
-        """Read `2 kpps`, `500 pps`; a bare number is packets per second."""
+        """Read `2 kpps`, `500 pps`."""
         if isinstance(text, cls):
             return text
-        units = {"": 1, "pps": 1, "kpps": 1e3, "Mpps": 1e6}
+        units = {"pps": 1, "kpps": 1e3, "Mpps": 1e6}
         return cls(_parse(text, units, "a packet rate", "2 kpps"))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
@@ -190,10 +207,10 @@ class Hertz:
 
     @classmethod
     def parse(cls, text: str | float | Self) -> Self:
-        """Read `10 Hz`, `1 kHz`; a bare number is hertz."""
+        """Read `10 Hz`, `1 kHz`."""
         if isinstance(text, cls):
             return text
-        return cls(_parse(text, {"": 1, "Hz": 1, "kHz": 1e3}, "a frequency", "10 Hz"))  # type: ignore[arg-type]
+        return cls(_parse(text, {"Hz": 1, "kHz": 1e3}, "a frequency", "10 Hz"))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         return f"{self.value:g} Hz"
@@ -222,10 +239,10 @@ Mbit/s, Gbit/s), got '10 MB/s'
 
     @classmethod
     def parse(cls, text: str | float | Self) -> Self:
-        """Read `100 Mbit/s`, `2.5 Gbit/s`; a bare number is bits per second."""
+        """Read `100 Mbit/s`, `2.5 Gbit/s`."""
         if isinstance(text, cls):
             return text
-        units = {"": 1, "bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
+        units = {"bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
         return cls(round(_parse(text, units, "a bit rate", "100 Mbit/s")))  # type: ignore[arg-type]
 
     def __str__(self) -> str:

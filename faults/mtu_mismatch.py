@@ -42,7 +42,7 @@ class MtuMismatch:
 
     Try:
         mtu_mismatch link=leaf1--spine1 end=leaf1
-        mtu_mismatch link=host1--leaf1 end=host1 mtu=1000
+        mtu_mismatch link=host1--leaf1 end=host1 mtu=1000B
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

@@ -41,7 +41,7 @@ class NicLoad:
 
     Try:
         nic_load node=host1 to=host8 rate=50Mbit/s
-        nic_load node=host1 to=host8 rate=1Gbit/s processes=4 size=8000
+        nic_load node=host1 to=host8 rate=1Gbit/s processes=4 size=8000B
 
     Examples:
         >>> from chaos.fabric import Link, Node, Port

@@ -85,7 +85,7 @@ def test_probes_that_are_the_same_go_on_until_others_come_or_a_trial_fails(pytes
     state = f"/run/railbreak-plugin-{os.getpid()}"
     monkeypatch.setenv("RAILBREAK_STATE", state)
     pytester.makepyfile(SHARED)
-    result = pytester.runpytest_subprocess("-rA", "--calm-load", "100", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-rA", "--calm-load", "100%", "-p", "no:cacheprovider")
 
     result.assert_outcomes(passed=4, failed=1)
     lines = [line.split()[1:] for line in result.outlines if line.startswith("senders")]

@@ -44,7 +44,7 @@ LINES = {
     "packet_fault link=h1--r1 end=h1 then='forge=cnp qp=17'": True,
     "node_down node=h1": False,
     "nic_kill node=h1": False,
-    "mtu_mismatch link=h1--r1 end=h1 mtu=1000": True,
+    "mtu_mismatch link=h1--r1 end=h1 mtu=1000B": True,
     "link_slow link=h1--r1 rate=200kbit/s end=h1 burst=16KiB": True,
     "tiny_buffers link=h1--r1 rate=100kbit/s end=h1": True,
     "dirty_optic link=h1--r1 ber=1e-4 end=h1": True,

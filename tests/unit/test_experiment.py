@@ -280,7 +280,7 @@ def test_a_file_without_fault_is_all_placebo(right):
 
 def test_a_probe_may_occur_twice_under_labels(right):
     text = right.replace("  flow: {source", "  flow/a: {source").replace(
-        "  kernel_events: {}", "  kernel_events:\n  flow/b: {rate: 10}\nexposed: flow/b"
+        "  kernel_events: {}", "  kernel_events:\n  flow/b: {rate: 10 pps}\nexposed: flow/b"
     )
 
     found = loads(text.replace("measure: flow", "measure: a_flow"))
@@ -290,7 +290,9 @@ def test_a_probe_may_occur_twice_under_labels(right):
 
 
 def test_the_measures_of_a_labelled_probe_carry_its_label(right):
-    text = right.replace("kernel_events: {}", "kernel_events:\n  flow/b: {rate: 10}\nexposed: flow")
+    text = right.replace(
+        "kernel_events: {}", "kernel_events:\n  flow/b: {rate: 10 pps}\nexposed: flow"
+    )
 
     for name in ("b_stall_ms", "detection_carrier_ms", "localisation_ms"):
         assert loads(text.replace("flow_outage_longest_ms", name)).objectives[0].measure == name

@@ -183,6 +183,34 @@ MISUSES = {
     "a storm too long": ({"phases": "{storm: 2 h}"}, "100 ms to 1 h, got 7200 s"),
     "no trial": ({"trials": "0"}, "1 to 10000 expected, got 0"),
     "a time without a unit": ({"phases": "{calm: 5}"}, "such as 250 ms .*got '5'"),
+    "a share that could be a fraction": (
+        {"fault": "{packet_loss: {link: in-use leaf--spine, end: near, share: 0.1}}"},
+        "a share expected, 0.1 % or 10 %, got '0.1' without a unit",
+    ),
+    "a share in a rule that could be a fraction": (
+        {"fault": "{packet_fault: {link: in-use, end: near, when: random=0.01}}"},
+        "a share expected, 0.01 % or 1 %, got '0.01' without a unit",
+    ),
+    "a share without a unit": (
+        {"limits": "{bisection_left: 50}"},
+        "a share expected, such as 10 %, got '50' without a unit",
+    ),
+    "a rate without a unit": (
+        {"probes": "{flow: {source: host1, target: host8, rate: 2}}"},
+        r"such as 2 kpps \(units: pps, kpps, Mpps\), got '2' without a unit",
+    ),
+    "a bit rate without a unit": (
+        {"fault": "{link_slow: {link: in-use, end: near, rate: 100}}"},
+        "such as 100 Mbit/s .*got '100' without a unit",
+    ),
+    "a frequency without a unit": (
+        {"fault": "{link_flap: {link: in-use, frequency: 5}}"},
+        "such as 10 Hz .*got '5' without a unit",
+    ),
+    "a size without a unit": (
+        {"fault": "{mtu_mismatch: {link: in-use, end: near, mtu: 1000}}"},
+        r"such as 4 MiB \(units: B, .*got '1000' without a unit",
+    ),
     "a target that is none": (
         {"probes": "{flow: {source: host1, target: host9}}"},
         "no node 'host9' .*did you mean host8",

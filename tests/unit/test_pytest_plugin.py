@@ -179,6 +179,19 @@ def test_no_trials_is_a_usage_error(suite, trials):
     result.stderr.fnmatch_lines([f"*--trials: 1 or more expected, got {trials}*"])
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("0.7", "a share expected, 0.7 % or 70 %, got '0.7' without a unit"), ("900%", "0 to 100 %")],
+)
+def test_a_load_is_a_share_with_its_unit(suite, given, said):
+    result = suite("def test_it(): pass\n", "--calm-load", given)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--calm-load: *{said}*"])
+    right = "def test_it(request): assert request.config.getoption('--calm-load') == 70\n"
+    suite(right, "--calm-load", "70%").assert_outcomes(passed=1)
+
+
 def test_probes_of_one_name_are_all_kept():
     flows = [Flow("h1", "h2"), Flow("h2", "h1"), Flow("h1", "h3")]
     found = _labelled((flows[0], Routing(), *flows[1:]))
