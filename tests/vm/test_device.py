@@ -16,7 +16,7 @@ from chaos import deadman, native, recover, snapshot
 from chaos.change import PauseStorm, Place
 from chaos.errors import BlockedError
 from chaos.hands import Hands
-from chaos.injector import undoing
+from chaos.held import undoing
 from chaos.natives import pci
 from chaos.netns import inside
 from chaos.registry import InForce
