@@ -8,24 +8,36 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from chaos.change import Where
 from chaos.fabric import Fabric, Link, Node, Port
+from chaos.hands import Hands
 from chaos.native import process_state
 from chaos.netns import inode
+from chaos.units import Duration
 from tests.leftovers import reap
+from tests.waiting import wait_until
 
 pytest_plugins = ["pytester"]
+pytest.register_assert_rewrite("tests.netns", "tests.ssh")  # rooms beside the tests tell as much
 
 
 def pytest_configure(config):
     """SIGTERM ends a run as Ctrl-C does, with its fixtures taken down."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, partial(_end, os.getpid()))
     if os.geteuid() == 0 and not hasattr(config, "workerinput"):
         reap()
+
+
+def _end(run, number, frame):
+    """A process forked off a run has this handler too; the fixtures are not its to take down."""
+    if os.getpid() != run:
+        os._exit(128 + number)
+    signal.default_int_handler(number, frame)
 
 
 def pytest_unconfigure(config):
@@ -122,12 +134,11 @@ class TwoHosts:
         self.run(port.node, "ip", "link", "set", port.name, "up")
 
     def _wait_for_carriers(self):
-        until = time.monotonic() + 5
-        while "NO-CARRIER" in self.run("h1", "ip", "-o", "link") + self.run(
-            "h2", "ip", "-o", "link"
-        ):
-            assert time.monotonic() < until, "the cables got no carrier"
-            time.sleep(0.01)
+        def lit():
+            links = [self.run(node, "ip", "-o", "link") for node in ("h1", "h2")]
+            return not any("NO-CARRIER" in one for one in links)
+
+        wait_until(lit, "the cables' carriers", 5)
 
     def down(self):
         for process in self.processes.values():
@@ -190,6 +201,16 @@ class TwoHosts:
 
     def wheres(self, changes):
         return {change.place: self.resolve(change.place) for change in changes}
+
+    async def arm(self, changes, journal="journal.jsonl", *, life="30 s"):
+        """Hands that hold the changes ready; their journal and logs are in `folder`."""
+        return await Hands.arm(
+            changes,
+            self.wheres(changes),
+            journal=self.folder / journal,
+            max_life=Duration.parse(life),
+            log_dir=self.folder,
+        )
 
     @staticmethod
     def _must(*argv):

@@ -1,114 +1,23 @@
-"""Fixtures of tests that make real network namespaces."""
+"""Fixtures of tests that make real network namespaces; what they hand out is in rooms beside."""
 
 import contextlib
 import itertools
-import json
 import os
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from chaos.drivers.netns import NetnsDriver
-from chaos.fabric import Fabric, Link, Node, Port
-from chaos.netns import inside
+from tests.netns import square as square_room
+from tests.netns.bench import Bench, Road, needed
+from tests.netns.running import Running
+from tests.netns.stack import Stack
+from tests.netns.two_paths import TwoPaths
 
 _numbers = itertools.count()
 
-# ---- two hosts, two routers, two equal paths ----------------------------------------------------
-
-TWO_PATHS = {
-    # node: port: address
-    "h1": {"eth1": "10.9.1.2/24"},
-    "r1": {"eth1": "10.9.1.1/24", "eth2": "10.9.12.1/24", "eth3": "10.9.13.1/24"},
-    "r2": {"eth1": "10.9.8.1/24", "eth2": "10.9.12.2/24", "eth3": "10.9.13.2/24"},
-    "h2": {"eth1": "10.9.8.2/24"},
-}
-TWO_PATHS_LINKS = (
-    ("h1:eth1", "r1:eth1"),
-    ("r1:eth2", "r2:eth2"),
-    ("r1:eth3", "r2:eth3"),
-    ("r2:eth1", "h2:eth1"),
-)
-TWO_PATHS_ROUTES = {
-    "h1": "route add default via 10.9.1.1",
-    "h2": "route add default via 10.9.8.1",
-    "r1": "route add 10.9.8.0/24 nexthop via 10.9.12.2 dev eth2 nexthop via 10.9.13.2 dev eth3",
-    "r2": "route add 10.9.1.0/24 nexthop via 10.9.12.1 dev eth2 nexthop via 10.9.13.1 dev eth3",
-}
-
-
-class TwoPaths:
-    """A running little fabric: `fabric`, `namespaces`, `addresses`, and `ip` to poke it."""
-
-    def __init__(self):
-        self.prefix = f"rbt{os.getpid()}"
-        self.namespaces = {node: f"/run/netns/{self.prefix}{node}" for node in TWO_PATHS}
-        self.addresses = {"h1": "10.9.1.2", "h2": "10.9.8.2"}
-        nodes = {
-            name: Node(name, role="host" if name.startswith("h") else "router")
-            for name in TWO_PATHS
-        }
-        links = tuple(Link(_port(a), _port(b)) for a, b in TWO_PATHS_LINKS)
-        self.fabric = Fabric("two-paths", nodes, links)
-
-    def up(self):
-        for node in TWO_PATHS:
-            _run("ip", "netns", "add", self.prefix + node)
-            for setting, value in (
-                ("net/ipv4/ip_forward", "1"),
-                ("net/ipv4/fib_multipath_hash_policy", "1"),
-                ("net/ipv4/conf/all/rp_filter", "0"),
-                ("net/ipv4/conf/default/rp_filter", "0"),
-                ("net/ipv4/conf/default/ignore_routes_with_linkdown", "1"),
-                ("net/ipv4/conf/all/ignore_routes_with_linkdown", "1"),
-            ):
-                self.inside(node, lambda s=setting, v=value: Path("/proc/sys", s).write_text(v))
-        for number, (a, b) in enumerate(TWO_PATHS_LINKS):
-            (x, xn), (y, yn) = a.split(":"), b.split(":")
-            first = ("link", "add", xn, "index", str(1000 + 2 * number), "netns", self.prefix + x)
-            second = ("peer", "name", yn, "index", str(1001 + 2 * number))
-            _run("ip", *first, "type", "veth", *second, "netns", self.prefix + y)
-        for node, ports in TWO_PATHS.items():
-            self.ip(node, "link set lo up")
-            for port, address in ports.items():
-                self.ip(node, f"address add {address} dev {port}")
-                self.ip(node, f"link set {port} up")
-        for node, route in TWO_PATHS_ROUTES.items():
-            self.ip(node, route)
-        return self
-
-    def down(self):
-        for node in TWO_PATHS:
-            subprocess.run(["ip", "netns", "del", self.prefix + node], check=False)
-
-    def ip(self, node, command):
-        _run("ip", "-n", self.prefix + node, *command.split())
-
-    def drop_at(self, node, port):
-        """Silently lose what arrives at a port; the returned function ends it."""
-        table = "netdev railbreak_test"
-        hook = f"type filter hook ingress device {port} priority -500;"
-        chain = f"{{ {hook} counter drop; }}"
-        self.run(node, "nft", f"table {table} {{ chain c {chain}; }}")
-        return lambda: self.run(node, "nft", f"delete table {table}")
-
-    def run(self, node, *argv):
-        _run("ip", "netns", "exec", self.prefix + node, *argv)
-
-    def inside(self, node, work):
-        return inside(self.namespaces[node], work)
-
-
-def _port(text):
-    return Port(*text.split(":"))
-
-
-def _run(*argv):
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
+# ---- fabrics ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -123,79 +32,41 @@ def two_paths():
         made.down()
 
 
-# ---- a probe's programs, run as the observer runs them ------------------------------------------
+@pytest.fixture
+def square(tmp_path):
+    """h1 -- r1 == two links == r2 -- h2: FRR with BGP unnumbered and BFD, each host behind one."""
+    return square_room.fabric(tmp_path)
 
 
-class Running:
-    """One program: `records` grow as it prints; `wait_for` an event; `stop` and get them all."""
+# ---- a rule between two hosts -------------------------------------------------------------------
 
-    def __init__(self, program, namespaces, logs):
-        path = namespaces.get(program.node, "/proc/self/ns/net")
-        self.records = []
-        self.came = threading.Condition()
-        self.process = inside(path, lambda: self._start(program.module))
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-        setup = {"config": dict(program.config), "namespaces": namespaces, "logs": logs}
-        self._say(setup)
 
-    @staticmethod
-    def _start(module):
-        return subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+@pytest.fixture
+def bench(two_hosts):
+    """Two hosts and a rule between them: what arrives."""
+    with contextlib.closing(Bench(two_hosts)) as made:
+        yield made
 
-    def _say(self, value):
-        self.process.stdin.write(json.dumps(value).encode() + b"\n")
-        self.process.stdin.flush()
 
-    def _read(self):
-        for line in self.process.stdout:
-            with self.came:
-                self.records.append(json.loads(line))
-                self.came.notify_all()
-        with self.came:
-            self.records.append(None)
-            self.came.notify_all()
+@pytest.fixture
+def road(request, two_hosts):
+    """Two hosts and a rule between them, by `engine` where given: what arrives, in order and when.
 
-    def wait_for(self, test, deadline_s=20.0):
-        """The first record that passes `test` (a function, or the name of an event)."""
-        wanted = test if callable(test) else lambda record: record["ev"] == test
+    An engine that is not here skips, with what its probe says.
+    """
+    engine = needed(getattr(request, "param", "auto"))
+    with contextlib.closing(Road(two_hosts, engine)) as made:
+        yield made
 
-        def found():
-            return next((r for r in self.records if r is not None and wanted(r)), None)
 
-        with self.came:
-            came = self.came.wait_for(lambda: found() or None in self.records, deadline_s)
-            assert came, f"no such record; had {self.records[-3:]}"
-            record = found()
-        assert record is not None, f"the program ended with {self.process.wait()}"
-        return record
+@pytest.fixture
+def stack(two_hosts):
+    """Two hosts, and a rule at the port of the one that receives: what its IP is given."""
+    with contextlib.closing(Stack(two_hosts)) as made:
+        yield made
 
-    def wait_count(self, event, count, deadline_s=20.0):
-        """Until it has told `count` more records of that event."""
 
-        def told():
-            return sum(r is not None and r["ev"] == event for r in self.records)
-
-        with self.came:
-            wanted = told() + count
-            came = self.came.wait_for(lambda: told() >= wanted or None in self.records, deadline_s)
-            assert came, f"{told()} records {event}, waited for {wanted}"
-            assert told() >= wanted, f"the program ended with {self.process.wait()}"
-
-    def stop(self):
-        """Ask it to stop; its records."""
-        if self.process.poll() is None:
-            self._say({"cmd": "stop"})
-        return self.end()
-
-    def end(self):
-        self.process.stdin.close()
-        self.reader.join(20)
-        assert self.process.wait(20) is not None
-        self.process.stdout.close()
-        return [record for record in self.records if record is not None]
+# ---- programs of probes -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -270,63 +141,3 @@ def bring_up(state_root):
             await driver.down()
 
     return begin
-
-
-SQUARE_CONF = """frr defaults datacenter
-hostname {name}
-interface eth1
- no ipv6 nd suppress-ra
-interface eth2
- no ipv6 nd suppress-ra
-interface eth3
- ip address 10.7.{number}.1/24
-bfd
- profile fast
-  transmit-interval 100
-  receive-interval 100
- exit
-exit
-router bgp 6500{number}
- bgp router-id 10.7.255.{number}
- no bgp ebgp-requires-policy
- neighbor fab peer-group
- neighbor fab remote-as external
- neighbor fab timers 1 3
- neighbor fab timers connect 1
- neighbor fab bfd
- neighbor fab bfd profile fast
- neighbor eth1 interface peer-group fab
- neighbor eth2 interface peer-group fab
- address-family ipv4 unicast
-  redistribute connected
-  neighbor fab activate
- exit-address-family
-exit
-"""
-
-
-@pytest.fixture
-def square(tmp_path):
-    """h1 -- r1 == two links == r2 -- h2: FRR with BGP unnumbered and BFD, each host behind one."""
-    nodes = {}
-    for number in (1, 2):
-        name = f"r{number}"
-        (tmp_path / f"{name}.conf").write_text(SQUARE_CONF.format(name=name, number=number))
-        (tmp_path / "daemons").write_text("bgpd=yes\nbfdd=yes\nstaticd=no\n")
-        binds = [f"{name}.conf:/etc/frr/frr.conf", "daemons:/etc/frr/daemons"]
-        nodes[name] = Node(name, role="router", runs="frr", settings={"binds": binds})
-        lines = [
-            f"ip addr add 10.7.{number}.2/24 dev eth1",
-            f"ip route add default via 10.7.{number}.1",
-        ]
-        nodes[f"h{number}"] = Node(f"h{number}", settings={"exec": lines})
-    links = tuple(
-        Link(_port(a), _port(b))
-        for a, b in (
-            ("r1:eth1", "r2:eth1"),
-            ("r1:eth2", "r2:eth2"),
-            ("h1:eth1", "r1:eth3"),
-            ("h2:eth1", "r2:eth3"),
-        )
-    )
-    return Fabric("square", nodes, links, source=str(tmp_path / "square.clab.yml"))

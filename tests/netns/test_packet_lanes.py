@@ -1,14 +1,9 @@
 """Queues of the kernel that rules use: whose they are, what waits in them, what they leave."""
 
 import asyncio
-import hashlib
+import contextlib
 import os
-import random
 import signal
-import socket
-import struct
-import threading
-import time
 
 import pytest
 
@@ -16,15 +11,12 @@ from chaos import native, recover, snapshot
 from chaos.change import PacketRule, Place, PortShape
 from chaos.changes.queue import HANDLE
 from chaos.errors import BlockedError, FabricError
-from chaos.hands import Hands
-from chaos.natives.able import Here
-from chaos.netns import inside
 from chaos.registry import InForce
 from chaos.timeline import now_ns
-from chaos.units import Duration
-
-from .test_packet_actions import Road, numbers
-from .test_packets import TABLE, WIRE, roce, rule
+from tests.netns.bench import TABLE, WIRE, Road, acting, made_ready, needed, numbers
+from tests.netns.frames import roce, rule
+from tests.netns.transfer import frames_of, transferred
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -35,23 +27,29 @@ THENS = {"htb": "rate=100kbit/s queue=1s", "netem": "delay=150ms"}
 @pytest.fixture(params=["htb", pytest.param("netem", marks=pytest.mark.vm)])
 def engine(request):
     """Each engine that is here."""
-    if why := Here()[request.param]:
-        pytest.skip(f"{request.param}: {why}")
-    return request.param
+    return needed(request.param)
 
 
 @pytest.fixture
 def road(two_hosts, engine):
     """Two hosts, and a rule between them by the engine."""
-    made = Road(two_hosts)
-    made.engine = engine
-    yield made
-    made.close()
+    with contextlib.closing(Road(two_hosts, engine)) as made:
+        yield made
 
 
-def opened(two_hosts, engine, saved=None):
-    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine]), engine)
-    return native.build(change, two_hosts.resolve(WIRE), saved)
+def slow(engine):
+    return rule(then=THENS[engine])
+
+
+def opened(two_hosts, engine, saved=None, table=TABLE):
+    return made_ready(two_hosts, slow(engine), engine=engine, saved=saved, table=table)
+
+
+def undone_by_another(two_hosts, engine):
+    """Another process, which finds it: takes it back without a word, and nothing is left."""
+    with contextlib.closing(opened(two_hosts, engine, {})) as later:
+        assert later.undo() == ()
+        assert not later.in_force()
 
 
 def roots(two_hosts):
@@ -66,15 +64,14 @@ def far_of(two_hosts):
 
 
 def test_what_waits_when_it_is_taken_back_leaves_in_its_order(road):
-    came = []
-    with road.in_force(rule(then=THENS[road.engine])):
+    with road.in_force(slow(road.engine)):
         for number in range(40):
-            road.out.send(roce(number) + struct.pack(">I", number))
-        road._gather(road.come, came)
+            road.send(number, roce(number))
+        came = road.gather()
         assert len(came) < 30
-    road._gather(road.come, came)
+    came += road.arrivals(40 - len(came))
 
-    assert [number for number, _, _ in came] == list(range(40))
+    assert numbers(came) == list(range(40))
     assert road.met.sent == 40
     assert roots(road.two_hosts) == []
 
@@ -96,58 +93,33 @@ def test_what_the_rule_does_not_mean_passes_by_at_once(road):
 
 def test_a_stream_of_large_segments_comes_through_whole(two_hosts, engine):
     """A super-packet is marked as one, and leaves the class as its segments: more, never fewer."""
-    data = random.Random(1).randbytes(4_000_000)
+    size = 4_000_000
     then = {"htb": "rate=200Mbit/s queue=1s", "netem": "delay=1ms"}[engine]
-    change = PacketRule(WIRE, TABLE, rule(select={"protocol": "tcp"}, then=then), engine)
-    made = native.build(change, two_hosts.resolve(WIRE))
-    server = inside(two_hosts.path("h2"), lambda: socket.create_server(("10.0.0.2", 5001)))
-    got = hashlib.sha256()
+    one = rule(select={"protocol": "tcp"}, then=then)
 
-    def receive():
-        with server.accept()[0] as peer:
-            while block := peer.recv(1 << 20):
-                got.update(block)
-
-    thread = threading.Thread(target=receive)
-    thread.start()
-    try:
-        made.do()
-        begun = time.monotonic()
-        client = inside(two_hosts.path("h1"), lambda: socket.create_connection(("10.0.0.2", 5001)))
-        with client:
-            client.sendall(data)
-        thread.join(30)
-        took_s = time.monotonic() - begun
+    with acting(two_hosts, one, engine=engine) as made:
+        took_s = transferred(two_hosts, size)
         assert made.undo() == ()
-    finally:
-        made.undo()
-        made.close()
-        server.close()
 
-    assert got.digest() == hashlib.sha256(data).digest()
     assert made.trouble == ()
-    assert made.counted["hit"] < len(data) / 1448 / 4, "segments of many frames each"
-    assert made.met.sent > len(data) / 1500 > made.counted["hit"]
+    assert made.counted["hit"] < frames_of(size) / 4, "segments of many frames each"
+    assert made.met.sent > size / 1500 > made.counted["hit"]
     if engine == "htb":
-        assert took_s > 0.9 * len(data) * 8 / 200e6
+        assert took_s > 0.9 * size * 8 / 200e6
 
 
-def test_a_low_rate_loses_what_waits_longer_than_it_is_waited_for(two_hosts, monkeypatch, engine):
+def test_a_low_rate_loses_what_waits_longer_than_it_is_waited_for(
+    two_hosts, bench, monkeypatch, engine
+):
     """And says so, with the number."""
     monkeypatch.setattr("chaos.natives.queued.DRAIN_S", 0.02)
-    road = Road(two_hosts)
-    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine].replace("100kbit", "16kbit")), engine)
-    made = native.build(change, two_hosts.resolve(WIRE))
-    try:
-        made.do()
+    one = rule(then=THENS[engine].replace("100kbit", "16kbit"))
+
+    with acting(two_hosts, one, engine=engine) as made:
         for number in range(5):
-            road.out.send(roce(number) + struct.pack(">I", number))
+            bench.send(number, roce(number))
         assert made.undo() == ()
         (sentence,) = made.trouble
-    finally:
-        made.undo()
-        made.close()
-        road.close()
 
     lost = {"htb": 4, "netem": 5}[engine]  # htb lets the first one go
     assert f"{lost} packets waited still" in sentence
@@ -163,10 +135,7 @@ def test_a_root_that_is_not_ours_is_refused_by_name_and_stays(two_hosts, engine)
     with pytest.raises(BlockedError, match=rf"the root of {far} is a tbf \(5:\) that is not ours"):
         opened(two_hosts, engine)
 
-    late = opened(two_hosts, engine, {})
-    assert late.undo() == ()
-    assert not late.in_force()
-    late.close()
+    undone_by_another(two_hosts, engine)
     assert roots(two_hosts) == before
 
 
@@ -185,59 +154,50 @@ def test_a_shaped_port_is_refused_with_what_to_do(two_hosts, engine):
 
 
 def test_rules_share_a_port_and_each_takes_back_its_own(two_hosts, engine):
-    made = opened(two_hosts, engine)
-    made.do()
-    with pytest.raises(BlockedError, match=rf"{TABLE} is there already"):
-        opened(two_hosts, engine)
-    named = PacketRule(WIRE, f"{TABLE}_2", rule(then=THENS[engine]), engine)
-    other = native.build(named, two_hosts.resolve(WIRE))
-    other.do()
-    assert two_hosts.ping() == 3
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(contextlib.closing(opened(two_hosts, engine)))
+        made.do()
+        with pytest.raises(BlockedError, match=rf"{TABLE} is there already"):
+            opened(two_hosts, engine)
+        other = opened(two_hosts, engine, table=f"{TABLE}_2")
+        stack.enter_context(contextlib.closing(other)).do()
+        assert two_hosts.ping() == 3
 
-    assert made.undo() == ()
-    assert not made.in_force()
-    assert other.in_force()
-    assert two_hosts.ping() == 3
-    assert other.undo() == ()
-    assert roots(two_hosts) == []
+        assert made.undo() == ()
+        assert not made.in_force()
+        assert other.in_force()
+        assert two_hosts.ping() == 3
+        assert other.undo() == ()
+        assert roots(two_hosts) == []
+
     assert other.trouble == made.trouble == ()
     for one in (made, other):
         assert one.met.sent == one.counted["hit"] == one.counted["seen"]
     assert made.met.sent + other.met.sent >= 6, "each packet is led to one queue, not to both"
-    for one in (made, other):
-        one.close()
 
 
 @pytest.mark.parametrize("half", ["table", "queue"])
 def test_half_of_it_is_taken_back_too(two_hosts, engine, half):
-    made = opened(two_hosts, engine)
-    made.do()
-    if half == "table":
-        far = far_of(two_hosts)
-        two_hosts.run("wire", "tc", "qdisc", "del", "dev", far, "root", "handle", f"{HANDLE:x}:")
-    else:
-        two_hosts.run("wire", "nft", "delete", "table", "netdev", TABLE)
-    assert made.in_force()
-    made.close()
+    with contextlib.closing(opened(two_hosts, engine)) as made:
+        made.do()
+        if half == "table":
+            far, handle = far_of(two_hosts), f"{HANDLE:x}:"
+            two_hosts.run("wire", "tc", "qdisc", "del", "dev", far, "root", "handle", handle)
+        else:
+            two_hosts.run("wire", "nft", "delete", "table", "netdev", TABLE)
+        assert made.in_force()
 
-    later = opened(two_hosts, engine, {})
-    assert later.undo() == ()
-    assert not later.in_force()
-    later.close()
+    undone_by_another(two_hosts, engine)
     assert roots(two_hosts) == []
     assert TABLE not in two_hosts.run("wire", "nft", "list", "tables")
 
 
 def test_where_the_interface_is_gone_nothing_is_left_to_undo(two_hosts, engine):
-    made = opened(two_hosts, engine)
-    made.do()
-    made.close()
+    with contextlib.closing(opened(two_hosts, engine)) as made:
+        made.do()
     two_hosts.run("h2", "ip", "link", "del", "eth1")
 
-    later = opened(two_hosts, engine, {})
-    assert later.undo() == ()
-    assert not later.in_force()
-    later.close()
+    undone_by_another(two_hosts, engine)
     with pytest.raises(FabricError, match=r"interface w0b is gone"):
         opened(two_hosts, engine)
     assert TABLE not in two_hosts.run("wire", "nft", "list", "tables")
@@ -245,7 +205,7 @@ def test_where_the_interface_is_gone_nothing_is_left_to_undo(two_hosts, engine):
 
 def test_by_hand_it_is_made_and_taken_back(two_hosts, engine):
     """What a dry run prints, twice; its undo lets what waits leave."""
-    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine]), engine)
+    change = PacketRule(WIRE, TABLE, slow(engine), engine)
     steps = change.steps(two_hosts.resolve(WIRE))
     for _ in range(2):
         for argv in steps.do:
@@ -259,27 +219,17 @@ def test_by_hand_it_is_made_and_taken_back(two_hosts, engine):
 
 
 def test_when_the_injector_is_killed_undo_takes_it_back(two_hosts, engine):
-    change = PacketRule(WIRE, TABLE, rule(then=THENS[engine]), "auto")
+    change = PacketRule(WIRE, TABLE, slow(engine), "auto")
     before = snapshot.take(two_hosts.namespaces)
-    journal = two_hosts.folder / "journal.jsonl"
 
     async def go():
-        hands = await Hands.arm(
-            (change,),
-            two_hosts.wheres((change,)),
-            journal=journal,
-            max_life=Duration.parse("30 s"),
-            log_dir=two_hosts.folder,
-        )
+        hands = await two_hosts.arm((change,))
         (settled,) = hands.changes
         await hands.start(now_ns() + 5_000_000, [InForce(0, 10**10)])
-        until = time.monotonic() + 5
-        while not roots(two_hosts):
-            assert time.monotonic() < until
-            await asyncio.sleep(0.01)
+        await until(lambda: roots(two_hosts), "a queue of ours", 5)
         os.kill(hands.pid, signal.SIGKILL)
-        await asyncio.sleep(0.1)
-        found = await asyncio.to_thread(recover.undo, [journal])
+        await asyncio.to_thread(ended, hands.pid)
+        found = await asyncio.to_thread(recover.undo, [two_hosts.folder / "journal.jsonl"])
         await hands.close()
         return settled, found
 
@@ -291,3 +241,8 @@ def test_when_the_injector_is_killed_undo_takes_it_back(two_hosts, engine):
     assert two_hosts.ping() == 3
     assert asyncio.run(snapshot.settle(two_hosts.namespaces, before, 5)) == ()
     assert roots(two_hosts) == []
+
+
+def ended(pid):
+    """Until a process has ended; its parent may not have been told yet."""
+    wait_until(lambda: native.process_state(pid)[0] in ("", "Z"), f"process {pid} to end", 5)

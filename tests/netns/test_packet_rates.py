@@ -6,6 +6,7 @@ The unit that is drawn is one period of the pattern (10,000 packets above 0.5 %,
 it repeats, so what says something of chance is its places, each counted once.
 """
 
+import contextlib
 import ctypes
 import math
 import os
@@ -15,11 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from chaos import native
-from chaos.change import PacketRule
 from chaos.packets.schedule import Schedule
-
-from .test_packets import TABLE, WIRE, Bench, roce, rule
+from tests.netns.bench import OURS, Bench, acting, one_cpu
+from tests.netns.frames import roce, rule
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
@@ -29,7 +28,6 @@ LEAST = 5  # hits due to each of them, below which chi-square says nothing
 #: Packets that make a rate wrong by 20 % fall outside of the bounds.
 ENOUGH = {"0.1 %": 500_000, "1 %": 200_000, "10 %": 200_000}
 _BATCH, _ROOM = 512, 256
-_OURS = b"\x02\0\0\0\0\x01"
 
 
 # ---- the arithmetic -----------------------------------------------------------------------------
@@ -143,30 +141,23 @@ class Wire(Bench):
     """`go(then, when, count)`: the ordinals that were hit, by what arrived."""
 
     def go(self, then, when, count):
-        one = rule(when=when, then=then)
-        made = native.build(PacketRule(WIRE, TABLE, one), self.two_hosts.resolve(WIRE))
         frame = bytes(roce())
         out, come = Many(len(frame) + 4), Many(_ROOM)
         passed, changed = set(), set()
 
         def gather():
             for got in come.receive(self.come):
-                if got[6:12] == _OURS and len(got) == len(frame) + 4:
+                if got[6:12] == OURS and len(got) == len(frame) + 4:
                     (number,) = struct.unpack(">I", got[-4:])
                     (passed if got[:-4] == frame else changed).add(number)
 
-        cpus = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cpus)})  # so that packets also meet the rule in order
-        try:
-            made.do()
-            for first in range(0, count, _BATCH):
-                out.send(self.out, frame, range(first, min(first + _BATCH, count)))
-                gather()
+        with acting(self.two_hosts, rule(when=when, then=then)) as made:
+            with one_cpu():
+                for first in range(0, count, _BATCH):
+                    out.send(self.out, frame, range(first, min(first + _BATCH, count)))
+                    gather()
             hits = made.hits()
-        finally:
-            os.sched_setaffinity(0, cpus)
             assert made.undo() == ()
-            made.close()
         gather()
         hit = set(range(count)) - passed - changed if then == "drop" else changed
         assert (hits.seen, hits.hit) == (count, len(hit)), "the kernel counted what was seen"
@@ -177,9 +168,8 @@ class Wire(Bench):
 @pytest.fixture
 def wire(two_hosts):
     """Two hosts and a rule between them."""
-    made = Wire(two_hosts)
-    yield made
-    made.close()
+    with contextlib.closing(Wire(two_hosts)) as made:
+        yield made
 
 
 # ---- what the kernel does -----------------------------------------------------------------------

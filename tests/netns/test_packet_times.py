@@ -5,20 +5,18 @@ Crafted frames go from h1 to h2 as in `test_packets`; the rule comes and goes as
 
 import asyncio
 import random
-import struct
 import threading
 import time
 
 import pytest
 
 from chaos import snapshot
-from chaos.hands import Hands
 from chaos.packets import Schedule
 from chaos.registry import FAULTS, build, load
 from chaos.timeline import now_ns
 from chaos.units import Duration
-
-from .test_packets import Bench, roce
+from tests.netns.frames import roce
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -43,7 +41,7 @@ class Stream:
         frame = roce()
         while not self.over.is_set():
             self.sent.append(now_ns())
-            self.bench.out.send(frame + struct.pack(">I", len(self.sent) - 1))
+            self.bench.send(len(self.sent) - 1, frame)
             time.sleep(0.001)
 
     def __exit__(self, *exc):
@@ -51,7 +49,7 @@ class Stream:
         self.thread.join()
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
-            self.bench._receive(self.got)
+            self.bench.receive(self.got)
             time.sleep(0.01)
 
     @property
@@ -61,13 +59,6 @@ class Stream:
     def between(self, before, after):
         """Numbers sent surely within a time in force: after its acknowledgement, before its end."""
         return [n for n, at in enumerate(self.sent) if before <= at < after]
-
-
-@pytest.fixture
-def bench(two_hosts):
-    made = Bench(two_hosts)
-    yield made
-    made.close()
 
 
 def packet_fault(when, then="drop"):
@@ -82,13 +73,7 @@ def held(two_hosts, fault, storm, meanwhile=None, seed=1):
     async def go():
         changes = fault.changes(two_hosts.fabric)
         spans = fault.schedule(Duration.parse(storm), random.Random(seed))
-        async with await Hands.arm(
-            changes,
-            two_hosts.wheres(changes),
-            journal=two_hosts.folder / "journal.jsonl",
-            max_life=Duration.parse("30 s"),
-            log_dir=two_hosts.folder,
-        ) as hands:
+        async with await two_hosts.arm(changes) as hands:
             await hands.start(now_ns() + 50 * MS, spans)
             waiting = asyncio.create_task(hands.wait())
             if meanwhile is not None:
@@ -156,23 +141,22 @@ def test_a_train_begins_its_schedule_anew_in_every_turn(two_hosts, bench):
     assert proof.changes[0].seen < len(stream.sent) - 300, "between turns nothing is counted"
 
 
+def done(hands, kind):
+    return sum(one.kind == kind for one in hands.actions)
+
+
 def paced(bench, many):
     """Sends so many frames in every turn once it has begun, and none between; which were lost."""
     frame, lost = roce(), []
 
     def go(hands, spans):
         for turn in range(len(spans)):
-            until = time.monotonic() + 5
-            while sum(one.kind == "do" for one in hands.actions) <= turn:
-                assert time.monotonic() < until, f"turn {turn} did not begin"
-                time.sleep(0.001)
+            wait_until(lambda t=turn: done(hands, "do") > t, f"turn {turn} to begin", 5)
             got = {}
             for number in range(many):
-                bench.out.send(frame + struct.pack(">I", number))
-            while sum(one.kind == "undo" for one in hands.actions) <= turn:
-                bench._receive(got)
-                time.sleep(0.001)
-            bench._receive(got)
+                bench.send(number, frame)
+            wait_until(lambda t=turn: done(hands, "undo") > t, f"turn {turn} to end", 5)
+            bench.receive(got)
             lost.append(tuple(number for number in range(many) if number not in got))
 
     return lost, go

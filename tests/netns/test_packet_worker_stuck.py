@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import struct
 import threading
 import time
 
@@ -12,14 +11,13 @@ import pytest
 
 from chaos import snapshot
 from chaos.change import PacketRule
-from chaos.hands import Hands
 from chaos.packet_worker import workers_of
 from chaos.registry import InForce
 from chaos.timeline import now_ns
-from chaos.units import Duration
-
-from .test_packet_actions import await_gone
-from .test_packets import TABLE, WIRE, Bench, roce, rule
+from tests.netns.bench import TABLE, WIRE, Bench
+from tests.netns.frames import roce, rule
+from tests.netns.workers import await_gone
+from tests.waiting import until
 
 pytestmark = pytest.mark.netns
 
@@ -44,13 +42,13 @@ class Traffic:
         frame = roce()
         while not self.over.is_set():
             self.sent.append(now_ns())
-            self.bench.out.send(frame + struct.pack(">I", len(self.sent) - 1))
+            self.bench.send(len(self.sent) - 1, frame)
             time.sleep(0.001)
 
     def _take(self):
         while not self.over.is_set():
             got = {}
-            self.bench._receive(got)
+            self.bench.receive(got)
             self.came.update(dict.fromkeys(got, now_ns()))
             time.sleep(0.0005)
 
@@ -71,16 +69,10 @@ def weathered(two_hosts, spans, harm, *, engine="worker"):
     change = PacketRule(WIRE, TABLE, rule(then="delay=5ms"), engine)
 
     async def go():
-        async with await Hands.arm(
-            (change,),
-            two_hosts.wheres((change,)),
-            journal=two_hosts.folder / "journal.jsonl",
-            max_life=Duration.parse("30 s"),
-            log_dir=two_hosts.folder,
-        ) as hands:
+        async with await two_hosts.arm((change,)) as hands:
             await hands.start(now_ns() + 20 * MS, spans)
-            await asyncio.sleep(0.25)
-            assert hands.actions
+            await until(lambda: hands.actions, "the delay to be in force", 5)
+            await asyncio.sleep(0.2)  # in the middle of it
             (worker,) = workers_of(TABLE, two_hosts.path("wire"))
             os.kill(worker, harm)
             harmed = now_ns()
@@ -144,13 +136,7 @@ def test_a_worker_that_lives_is_left_in_peace_under_load(two_hosts):
         return sent
 
     async def go():
-        async with await Hands.arm(
-            (change,),
-            two_hosts.wheres((change,)),
-            journal=two_hosts.folder / "journal.jsonl",
-            max_life=Duration.parse("30 s"),
-            log_dir=two_hosts.folder,
-        ) as hands:
+        async with await two_hosts.arm((change,)) as hands:
             await hands.start(now_ns() + 20 * MS, [InForce(0, 4000 * MS)])
             sent = await asyncio.to_thread(flood, time.monotonic() + 3.5)
             await hands.wait()

@@ -1,134 +1,22 @@
-"""The packet language in the kernel: what nftables does is what the pure functions say.
-
-Crafted frames go from h1 through the hidden namespace, where the rule stands, to h2. Every frame
-carries its number in its last four bytes, beyond what its headers account for.
-"""
+"""The packet language in the kernel: what nftables does is what the pure functions say."""
 
 import contextlib
 import math
-import os
 import random
-import socket
-import struct
-import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from chaos import native
-from chaos.change import PacketRule, Place
 from chaos.errors import SpecError
-from chaos.netns import inside
-from chaos.nft import Tables
-from chaos.packets import Chance, Rule
+from chaos.packets import Chance
 from chaos.packets.schedule import Schedule
-from chaos.roce import AETH, BY_NAME, OPCODES, RDETH, Ethernet, IPv4, IPv6, Packet, Vlan, bth
-from chaos.roce.headers import KINDS
-from chaos.roce.opcodes import SIZES
+from chaos.roce import AETH, OPCODES, RDETH, Ethernet, IPv4, Packet, Vlan, bth
 from chaos.units import Percent
+from tests.netns.bench import made_ready, numbered
+from tests.netns.frames import V4, V6, roce, rule
 
 pytestmark = pytest.mark.netns
-
-WIRE, TABLE = Place("h1", "eth1", "wire"), "railbreak_test_packets"
-V4 = IPv4(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"))
-V6 = IPv6(IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2"))
-_ALL, _FORCE = 3, 33  # ETH_P_ALL, SO_RCVBUFFORCE
-
-
-class Bench:
-    """`run(rule, frames)`: which arrived, as they arrived; the counters in `counted`."""
-
-    def __init__(self, two_hosts):
-        self.two_hosts = two_hosts
-        # nothing but our frames may be counted: h1 asks for no neighbours and no routers
-        two_hosts.run("h1", "sysctl", "-qw", "net.ipv6.conf.eth1.disable_ipv6=1")
-        two_hosts.run("h1", "ip", "address", "flush", "dev", "eth1")
-        two_hosts.run("h1", "ip", "link", "set", "eth1", "arp", "off")
-        self.out = inside(two_hosts.path("h1"), lambda: self._socket(0))
-        self.come = inside(two_hosts.path("h2"), lambda: self._socket(_ALL))
-        self.tables = inside(two_hosts.path("wire"), Tables.open)
-        self.counted = {}
-
-    @staticmethod
-    def _socket(protocol):
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
-        made.setsockopt(socket.SOL_SOCKET, _FORCE, 64 << 20)
-        made.bind(("eth1", protocol))
-        made.setblocking(False)
-        return made
-
-    def run(self, rule, frames):
-        """Send the frames in order, on one CPU, so that they also meet the rule in order."""
-        change = PacketRule(WIRE, TABLE, rule)
-        made = native.build(change, self.two_hosts.resolve(WIRE))
-        cpus = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cpus)})
-        try:
-            made.do()
-            got = self._exchange(frames, rule)
-            self.counted = self.tables.counters(TABLE)
-            hits = made.hits()
-        finally:
-            os.sched_setaffinity(0, cpus)
-            assert made.undo() == ()
-            made.close()
-        assert (hits.seen, hits.hit) == (self.counted["seen"], self.counted["hit"])
-        assert self.counted["seen"] == self.counted["hit"] + self.counted["passed"]
-        return got
-
-    def _exchange(self, frames, rule):
-        got, sent, until = {}, 0, time.monotonic() + 30
-        for number, frame in enumerate(frames):
-            self.out.send(frame + struct.pack(">I", number))
-            sent += 1
-            if number % 256 == 255:
-                self._receive(got)
-        while True:
-            self._receive(got)
-            lost = 0 if rule.then.rewrites else self.tables.counters(TABLE)["hit"]
-            if len(got) + lost == sent:  # seen - hit of the selected, and all the others
-                return got
-            assert time.monotonic() < until, f"{sent} sent, {lost} hit, {len(got)} arrived"
-            time.sleep(0.002)
-
-    def _receive(self, got):
-        while True:
-            try:
-                frame, (_, _, kind, _, mac) = self.come.recvfrom(2048)
-            except BlockingIOError:
-                return
-            if mac == b"\x02\0\0\0\0\x01" and kind != 4:
-                number = struct.unpack(">I", frame[-4:])[0]
-                assert number not in got, f"frame {number} came twice"
-                got[number] = frame[:-4]
-
-    def lost(self, rule, frames):
-        """Numbers of the frames that did not arrive."""
-        return tuple(sorted(set(range(len(frames))) - set(self.run(rule, frames))))
-
-    def close(self):
-        self.out.close()
-        self.come.close()
-        self.tables.close()
-
-
-@pytest.fixture
-def bench(two_hosts):
-    """Two hosts and a rule between them."""
-    made = Bench(two_hosts)
-    yield made
-    made.close()
-
-
-def roce(psn=0, name="rc_rdma_write_middle", ip=V4, qp=0x11, **more):
-    """One crafted frame."""
-    headers = tuple(KINDS[one].read(bytes(SIZES[one])) for one in BY_NAME[name].headers)
-    return Packet(ip, bth(name, qp, psn), headers, b"payload!", **more).write()
-
-
-def rule(**words):
-    return Rule.parse(words)
 
 
 # ---- schedules ----------------------------------------------------------------------------------
@@ -325,16 +213,16 @@ def compared(bench, rules, frames):
     """Rules under which the kernel and the pure matcher disagree, with the frames; how many hit."""
     differ, acted = {}, 0
     names, sent = list(frames), list(frames.values())
-    numbered = [frame + struct.pack(">I", at) for at, frame in enumerate(sent)]
+    whole = [numbered(at, frame) for at, frame in enumerate(sent)]
     for one in rules:
-        want, got = one.hit(numbered), bench.lost(one, sent)
+        want, got = one.hit(whole), bench.lost(one, sent)
         acted += len(want)
         if want != got:
             differ[str(one)] = {
                 "only on paper": [names[at] for at in want if at not in got],
                 "only in the kernel": [names[at] for at in got if at not in want],
             }
-        assert bench.counted["seen"] == len(one.seen(numbered)) or str(one) in differ
+        assert bench.counted["seen"] == len(one.seen(whole)) or str(one) in differ
     return differ, acted
 
 
@@ -398,9 +286,9 @@ def test_random_selectors_on_random_frames(bench):
     assert acted > 200
     for one in rules:
         if one.then.rewrites:
-            numbered = [frame + struct.pack(">I", at) for at, frame in frames.items()]
+            whole = [numbered(at, frame) for at, frame in frames.items()]
             bench.run(one, list(frames.values()))
-            assert bench.counted["hit"] == len(one.hit(numbered)), str(one)
+            assert bench.counted["hit"] == len(one.hit(whole)), str(one)
 
 
 # ---- actions ------------------------------------------------------------------------------------
@@ -460,14 +348,10 @@ def test_both_directions_draw_their_own_ordinals(bench):
 
 def test_counters_go_on_over_several_times_in_force(bench):
     """`hits` adds up, and every time begins its schedule anew."""
-    change = PacketRule(WIRE, TABLE, rule(when={"first": 2}))
-    made = native.build(change, bench.two_hosts.resolve(WIRE))
-    try:
+    one = rule(when={"first": 2})
+    with contextlib.closing(made_ready(bench.two_hosts, one)) as made:
         for times in (1, 2, 3):
             made.do()
-            bench._exchange([roce()] * 5, change.rule)
+            bench.exchange([roce()] * 5, one)
             assert made.undo() == ()
             assert (made.hits().seen, made.hits().hit) == (5 * times, 2 * times)
-    finally:
-        made.undo()
-        made.close()
