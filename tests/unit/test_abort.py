@@ -243,6 +243,32 @@ def test_a_condition_holds_on_what_was_said_since():
     assert found.told == "level of meter was 11, above 10"
 
 
+@pytest.mark.parametrize(
+    ("bound", "holds"), [({"above": 5.0}, [6.0]), ({"below": 5.0}, [4.0]), ({"above": 4.0}, [5, 6])]
+)
+def test_the_bound_itself_is_within_it(bound, holds):
+    condition = Abort("level", **bound)
+    assert [value for value in (4.0, 5.0, 6.0) if condition.holds(value)] == holds
+
+
+def test_a_condition_looks_back_as_far_as_it_says():
+    """The probe is asked for that stretch, and given the records of it; 50 ms are enough."""
+    asked = []
+
+    class Recalling(Meter):
+        def watch(self, records, since_ns, over_ns):
+            asked.append((over_ns, len(records["program"])))
+            return {}
+
+    heard, since = Heard(meter=Recalling()), now_ns()
+    heard.hear(t=since - 100 * MS, level=1.0)
+    heard.hear(t=since, level=1.0)
+    for over, records in (("50 ms", 1), ("200 ms", 2)):
+        condition = Abort("level", above=10.0, over=Duration.parse(over))
+        Watch((condition,), heard, (0, 1)).look(since)
+        assert asked[-1] == (Duration.parse(over).ns, records)
+
+
 def test_a_measure_is_a_condition_too():
     """It is read from all records since calm, so it costs more, and only some looks ask for it."""
     heard = Heard(meter=Meter())

@@ -91,6 +91,7 @@ def test_what_was_saved_is_in_the_commands():
         (lambda: DaemonKill("leaf1", "bgp"), r"FRR has no daemon 'bgp'; did you mean bgpd"),
         (lambda: DaemonRestart("leaf1", up=Duration(10**8)), r"up must be 2 s or more, got 100 ms"),
         (lambda: PrefixChurn("leaf1", "10.0.8.0/31", down=Duration(10**7)), r"down must be 200 ms"),
+        (lambda: PrefixChurn("leaf1", "10.0.8.0/31", up=Duration(10**7)), r"up must be 200 ms"),
         (lambda: BgpReset("leaf1", count=0), r"count must be 1 or more, got 0"),
         (lambda: BgpReset("leaf1", every=Duration(10**7)), r"every must be 1 s or more"),
         (lambda: ForwardingOff("leaf1", family=5), r"family must be 4 or 6, got 5"),
@@ -127,6 +128,10 @@ def test_resets_that_do_not_fit_are_refused():
         1,
         2,
     ]
+    held = [
+        (one.end_ns - one.start_ns) / 1e9 for one in resets.schedule(Duration.parse("3 s"), rng)
+    ]
+    assert held == [0.5, 0.5, 0.5], "each is over before the next"
     with pytest.raises(SpecError, match="3 resets, one every 1 s, do not fit into a storm of 2 s"):
         resets.schedule(Duration.parse("2 s"), rng)
 

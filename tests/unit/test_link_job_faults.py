@@ -77,6 +77,20 @@ def test_a_plane_is_what_the_blast_radius_calls_one():
     assert told.hosts_isolated == ()
 
 
+def test_a_plane_is_followed_through_all_its_switches():
+    """Three tiers: one cable of a leaf stands for the leaves beyond its spine and its core."""
+    pairs = (
+        *(("host1", "eth1", "leaf1", "eth1"), ("host2", "eth1", "leaf2", "eth1")),
+        *(("leaf1", "eth9", "spine1", "eth1"), ("leaf2", "eth9", "spine2", "eth1")),
+        *(("spine1", "eth9", "core1", "eth1"), ("spine2", "eth9", "core1", "eth2")),
+        *(("host1", "eth2", "leaf3", "eth1"), ("host2", "eth2", "leaf3", "eth2")),
+    )
+    nodes = {name: Node(name, role=name[:-1]) for a, _, b, _ in pairs for name in (a, b)}
+    tiers = Fabric("t", nodes, tuple(Link(Port(a, x), Port(b, y)) for a, x, b, y in pairs))
+    out = toll(PlaneDown("host1:eth1").changes(tiers), tiers).out
+    assert out == {link.id for link in tiers.links if "leaf3" not in link.nodes}
+
+
 def test_a_nic_is_all_ports_of_a_host_or_those_named():
     assert len(links_out(NicKill("host1"))) == 2
     assert links_out(NicKill("host1", ("eth2",))) == ["host1:eth2--leaf2:eth1"]
@@ -160,6 +174,10 @@ def test_exchanged_cables_are_out():
             "9 wrong values, 200 ms apart, do not fit into a storm of 1 s",
         ),
         (
+            lambda: WrongValue(0, 3).schedule(Duration.parse("599 ms"), random.Random(1)),
+            "3 wrong values, 200 ms apart, do not fit into a storm of 599 ms",
+        ),
+        (
             lambda: WiresSwapped("host1--leaf1", "host1--leaf1").changes(FABRIC),
             "cannot be exchanged with itself",
         ),
@@ -176,6 +194,19 @@ def test_exchanged_cables_are_out():
 def test_nonsense_is_refused_with_what_is_right(wrong, sentence):
     with pytest.raises(SpecError, match=sentence):
         wrong()
+
+
+def test_as_many_wrong_values_as_just_fit():
+    spans = WrongValue(0, 3).schedule(Duration.parse("600 ms"), random.Random(1))
+    assert [one.start_ns // 10**6 for one in spans] == [0, 200, 400]
+
+
+def test_a_cable_from_a_node_to_itself_carries_nobody_to_a_store():
+    loop = Link(Port("host1", "eth7"), Port("host1", "eth8"))
+    fabric = replace(FABRIC, links=(*LINKS, loop))
+    assert RendezvousLoss("host1").changes(fabric) == RendezvousLoss("host1").changes(FABRIC)
+    with pytest.raises(SpecError, match="host1 has no links, so nobody reaches a store on it"):
+        RendezvousLoss("host1").changes(replace(FABRIC, links=(loop,)))
 
 
 def test_where_nothing_says_a_links_mtu_jumbo_packets_are_thought_of():

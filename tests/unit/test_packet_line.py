@@ -189,6 +189,46 @@ def test_a_rewrite_keeps_all_it_does_not_name(then):
     assert done > 10
 
 
+def silent_bits(seed, between=()):
+    """Which bits of 64 packets are flipped; `between`: frames met before each of them."""
+    rewrite = rewrite_of(Rule.parse({"then": f"corrupt=silent seed={seed}"}))
+    frame, flipped = Packet(V4, bth("rc_send_only", 1, 2), (), bytes(64)).write(), []
+    for _ in range(64):
+        for one in between:
+            assert rewrite(one, False) is None
+        flipped.append(int.from_bytes(Packet.read(rewrite(frame, False)).payload))
+    return flipped
+
+
+def test_a_seed_is_all_that_decides_which_bit_is_another():
+    assert silent_bits(3) == silent_bits(3) != silent_bits(4)
+    assert {one.bit_count() for one in silent_bits(3)} == {1}
+    assert len({one.bit_length() // 64 for one in silent_bits(3)}) > 4, "all over the payload"
+
+
+def test_what_cannot_be_rewritten_takes_its_draw_along():
+    """The n-th packet met gets the n-th draw, whatever the others were."""
+    bare = Packet(V4, bth("rc_send_only", 1, 2)).write()
+    assert silent_bits(3, [bare]) == silent_bits(3, [b"short"]) != silent_bits(3)
+
+
+@pytest.mark.parametrize("ip", [V4, V6])
+@pytest.mark.parametrize("checksum", [0, 1])
+def test_a_notification_goes_back_as_its_packets_came(ip, checksum):
+    """To the sender's addresses and queue pair, with a UDP checksum where its packets have one."""
+    ethernet = Ethernet("02:00:00:00:00:22", "02:00:00:00:00:11", (Vlan(5),))
+    packet = Packet(ip, bth("rc_send_only", 1, 2), (), b"data", 50000, ethernet, checksum)
+    made = rewrite_of(Rule.parse({"then": "forge=cnp qp=17"}))(
+        finished(packet, False) if checksum else packet.write(), False
+    )
+    back = Packet.read(made)
+    assert (back.ip.source, back.ip.destination) == (ip.destination, ip.source)
+    assert back.ethernet == Ethernet(ethernet.source, ethernet.destination, ethernet.vlans)
+    assert (back.bth.opcode, back.bth.dest_qp, back.bth.becn) == (0x81, 17, True)
+    assert back.intact
+    assert summed(made) is (True if checksum else None)
+
+
 def test_padding_is_never_what_is_corrupted():
     rewrite = rewrite_of(Rule.parse({"then": "corrupt=silent"}))
     frame = Packet(V4, bth("rc_send_only", 1, 2, pad=3), (), b"x\0\0\0").write()
