@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from chaos.change import Change, Hits, Place, Where
-from chaos.errors import CapabilityError
+from chaos.errors import CapabilityError, SpecError, near
 from chaos.fabric import Crossing, Fabric, Link, Port, Stream
-from chaos.hands import Action, Proof
 from chaos.load import Reading
 from chaos.path import Counters
+from chaos.proof import Action, Proof
 from chaos.registry import InForce, Program
 from chaos.snapshot import Snapshot
 from chaos.units import Duration
@@ -317,3 +317,15 @@ class Making(Driver, Protocol):
 def unsupported(driver: str, what: str, instead: str) -> CapabilityError:
     """The one sentence for what a driver cannot do."""
     return CapabilityError(f"driver {driver} cannot {what}; {instead}")
+
+
+def process_at(place: Place, processes: Mapping[str, Where]) -> Where:
+    """The way to a process, among those that were announced, by `node/process`.
+
+    Raises:
+        SpecError: none of its name was; says which were.
+    """
+    for key in (str(place), place.process):
+        if key in processes:
+            return processes[key]
+    raise SpecError(f"no process {place.process!r} on {place.node}; " + near(str(place), processes))

@@ -19,6 +19,7 @@ from chaos.change import Change, DeviceGone, PauseStorm, Place, Where
 from chaos.driver import Done
 from chaos.drivers.fib import read_addresses
 from chaos.drivers.ready import Plugged
+from chaos.drivers.spawn import Child
 from chaos.errors import CapabilityError
 from chaos.fabric import Crossing, Fabric, Link, Node, Port, Stream
 from chaos.hands import Hands
@@ -44,6 +45,12 @@ class LocalReach(ABC):
     fabric: Fabric
     processes: dict[str, Where]
     _addresses: dict[str, str] | None = None
+    _children: list[Child]
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where this instance keeps its state, logs and journals."""
 
     @abstractmethod
     def namespaces(self) -> Mapping[str, str]:
@@ -98,6 +105,22 @@ class LocalReach(ABC):
         """Make changes ready in an injector process; nothing is changed yet."""
         wheres = {change.place: self.locate(change) for change in changes}
         return await Hands.arm(changes, wheres, journal=journal, max_life=max_life, log_dir=log_dir)
+
+    async def _start(
+        self, program: Program, home: Mapping[str, str], setup: Mapping[str, Any]
+    ) -> Child:
+        """Start a program and tell it where the nodes are; its errors go to `logs/NAME.log`."""
+        log = self.folder / "logs" / f"{program.name}.log"
+        child = await Child.start(program.name, program.module, home, log)
+        self._children.append(child)
+        first = {"config": dict(program.config), "namespaces": dict(self.namespaces()), **setup}
+        await child.send(json.dumps(first).encode())
+        return child
+
+    async def _stop_programs(self) -> None:
+        running = [child for child in self._children if child.code is None]
+        await asyncio.gather(*(child.stop(0.5) for child in running))
+        self._children.clear()
 
     def announced(self, node: str, pid: int, started: int) -> Where:
         """The way to a process that a program announced."""

@@ -10,29 +10,17 @@ import pytest
 
 from chaos.change import DeviceGone, Place
 from chaos.drivers.ssh import SshDriver
+from chaos.drivers.ssh.arming import spare_our_own
 from chaos.errors import BlockedError, CapabilityError
 from chaos.registry import InForce
 from chaos.units import Bitrate, Duration
 from faults.nic_kill import NicKill
 from faults.pfc_storm import PfcStorm
-from tests.ssh.test_ssh_driver import on, put
+from tests.ssh.attached import on, put
 
 pytestmark = pytest.mark.ssh
 
 STORM = PfcStorm("h1--r1", "h1", Bitrate.parse("10 Gbit/s"), (3, 4))
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def three(shared_machines):
-    """h1 -- r1 -- h2."""
-    shared_machines.add("h1", "h2", "r1")
-    return shared_machines.star(["h1", "h2"])
 
 
 def refused(three, home, fault, kind=CapabilityError):
@@ -72,7 +60,7 @@ def test_a_device_that_carries_our_own_connection_is_spared(three, home):
         for name in ("eth1", own):  # as two ports of one function are
             known[name]["pci"] = "0000:3b:00.0"
         with pytest.raises(CapabilityError) as caught:
-            driver._spare_our_own(DeviceGone(Place("h1", "eth1")), "eth1")
+            spare_our_own(driver.fleet, DeviceGone(Place("h1", "eth1")), "eth1")
         return own, str(caught.value)
 
     own, said = on(three, home, work)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chaos.change import LinkState, Place
-from chaos.drivers.ssh import driver as room
+from chaos.drivers.ssh import arming as room
 from chaos.drivers.ssh.clock import Clock
 from chaos.drivers.ssh.connect import Connection, Connections
 from chaos.drivers.ssh.driver import SshDriver

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -239,17 +238,7 @@ class ContainerlabDriver(LabReach):
             self.fabric.node(program.node)
         homes = {n: home_of(box.pid) for n, box in self._nodes.now().items() if box.runs}
         home = home_of(self._nodes.box(program.node).pid) if program.node else {}
-        log = self._folder / "logs" / f"{program.name}.log"
-        child = await Child.start(program.name, program.module, home, log)
-        self._children.append(child)
-        first = {
-            "config": dict(program.config),
-            "namespaces": dict(self.namespaces()),
-            "homes": homes,
-            "logs": self.logs(),
-        }
-        await child.send(json.dumps(first).encode())
-        return child
+        return await self._start(program, home, {"homes": homes, "logs": self.logs()})
 
     # ------------------------------------------------------------------ the end
 
@@ -260,9 +249,7 @@ class ContainerlabDriver(LabReach):
             LeftoverError: a fault is in force in a lab that is not ours and cannot be taken back.
             FabricError: something of it is left; says what.
         """
-        running = [child for child in self._children if child.code is None]
-        await asyncio.gather(*(child.stop(0.5) for child in running))
-        self._children.clear()
+        await self._stop_programs()
         if not self._folder.exists():
             return
         undone = await asyncio.to_thread(recover.undo, sorted(self._folder.glob("journal*.jsonl")))

@@ -25,7 +25,7 @@ from chaos.change import (
     WireTo,
 )
 from chaos.changes.queue import QUEUES
-from chaos.driver import Done
+from chaos.driver import Done, process_at
 from chaos.drivers.containerlab import cabling, deploy, frrlog
 from chaos.drivers.containerlab.binary import Binary
 from chaos.drivers.containerlab.cabling import Cabling, End
@@ -33,7 +33,7 @@ from chaos.drivers.containerlab.nodes import Nodes
 from chaos.drivers.containerlab.runtime import Runtime
 from chaos.drivers.local import LocalReach, no_device, no_pause, no_router
 from chaos.drivers.state import State
-from chaos.errors import CapabilityError, FabricError, SpecError, near
+from chaos.errors import CapabilityError, FabricError, SpecError
 from chaos.fabric import Fabric, Port
 from chaos.netns import inode
 from chaos.packets.engines import away
@@ -142,12 +142,7 @@ class LabReach(LocalReach):
         """
         self.fabric.node(place.node)
         if place.process:
-            for key in (str(place), place.process):
-                if key in self.processes:
-                    return self.processes[key]
-            raise SpecError(
-                f"no process {place.process!r} on {place.node}; " + near(str(place), self.processes)
-            )
+            return process_at(place, self.processes)
         path = f"/proc/{self._nodes.box(place.node).pid}/ns/net"
         if not place.port:
             return Where(path, inode(path))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from chaos.change import AtRouter, Change, DeviceGone, NodePower, PauseStorm, Place, Where, WireTo
-from chaos.driver import Audit, Capability, Done, unsupported
+from chaos.driver import Audit, Capability, Done, process_at, unsupported
 from chaos.drivers import audit, ready, state
 from chaos.drivers.local import LocalReach, no_device, no_pause, no_router
 from chaos.drivers.netns import probing
@@ -23,7 +22,7 @@ from chaos.drivers.netns.nodes import Command, environment
 from chaos.drivers.netns.plan import End, Plan, make_plan
 from chaos.drivers.spawn import Child
 from chaos.drivers.state import Running, State
-from chaos.errors import CapabilityError, FabricError, SpecError, near
+from chaos.errors import CapabilityError, FabricError, SpecError
 from chaos.fabric import Fabric, Port
 from chaos.natives.able import Here
 from chaos.netns import inode
@@ -220,12 +219,7 @@ class NetnsDriver(LocalReach):
         """
         self.fabric.node(place.node)
         if place.process:
-            for key in (str(place), place.process):
-                if key in self.processes:
-                    return self.processes[key]
-            raise SpecError(
-                f"no process {place.process!r} on {place.node}; " + near(str(place), self.processes)
-            )
+            return process_at(place, self.processes)
         if not place.port:
             path = self.namespaces()[place.node]
             return Where(path, inode(path))
@@ -283,26 +277,16 @@ class NetnsDriver(LocalReach):
         if program.node:
             self.fabric.node(program.node)
         home = {"net": self.namespaces()[program.node]} if program.node else {}
-        log = self._folder / "logs" / f"{program.name}.log"
-        child = await Child.start(program.name, program.module, home, log)
-        self._children.append(child)
-        first = {
-            "config": dict(program.config),
-            "namespaces": dict(self.namespaces()),
-            "logs": {
-                node.name: str(self.logs(node.name))
-                for node in self.fabric.nodes.values()
-                if node.runs == "frr"
-            },
+        logs = {
+            node.name: str(self.logs(node.name))
+            for node in self.fabric.nodes.values()
+            if node.runs == "frr"
         }
-        await child.send(json.dumps(first).encode())
-        return child
+        return await self._start(program, home, {"logs": logs})
 
     async def down(self) -> None:
         """End every process of this instance, its namespaces with them; repeatable."""
-        running = [child for child in self._children if child.code is None]
-        await asyncio.gather(*(child.stop(0.5) for child in running))
-        self._children.clear()
+        await self._stop_programs()
         gone = asyncio.to_thread(state.remove, self._folder, self._state.keeper)
         await asyncio.shield(gone)
         if self._keeper is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import inventory, nos
-from chaos.drivers.ssh.fleet import Fleet
+from chaos.drivers.ssh.fleet import Fleet, not_ready
 from chaos.drivers.ssh.places import interface_of, platform_of, ssh_of, target_of
 from chaos.drivers.ssh.rails import with_rails
 from chaos.drivers.ssh.target import Target
@@ -82,8 +82,7 @@ async def check(
             adopted = await asyncio.to_thread(read, path, links, heard)
         failures = failures or _wrong(adopted.fabric, fleet)
         if failures:
-            told = "\n".join(f"  {sentence}" for sentence in failures.values())
-            raise FabricError(f"{len(failures)} of {len(hosts)} machines are not ready:\n{told}")
+            raise not_ready(failures, len(hosts))
     except BaseException:
         await fleet.close()
         raise

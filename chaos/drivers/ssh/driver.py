@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from chaos import load
-from chaos.change import Change, DeviceGone, PacketRule, Place, Where
-from chaos.driver import Audit, Capability, Done, Holder, Process, unsupported
+from chaos.change import Change, Place, Where
+from chaos.driver import Audit, Capability, Done, Holder, Process, process_at, unsupported
 from chaos.drivers import state
 from chaos.drivers.ssh import adopt, afar, probing, ready
 from chaos.drivers.ssh import written as _written  # noqa: F401 - how plans are written for it
-from chaos.drivers.ssh.fleet import Fleet
+from chaos.drivers.ssh.arming import Arming
+from chaos.drivers.ssh.fleet import Fleet, not_ready
+from chaos.drivers.ssh.loads import Loads
+from chaos.drivers.ssh.located import Located
 from chaos.drivers.ssh.machine import Machine
 from chaos.drivers.ssh.observing import Programs
 from chaos.drivers.ssh.paths import RemotePaths
-from chaos.drivers.ssh.places import (
-    called_there,
-    interface_of,
-    moved,
-    platform_of,
-    refusal,
-    ssh_of,
-)
-from chaos.drivers.ssh.remote import LEASE_S, RemoteHands
+from chaos.drivers.ssh.places import moved, refusal
+from chaos.drivers.ssh.remote import LEASE_S
 from chaos.drivers.ssh.target import Target
-from chaos.drivers.ssh.together import Together, closed, together
 from chaos.drivers.state import State
-from chaos.errors import CapabilityError, FabricError, SpecError, near
+from chaos.errors import CapabilityError, FabricError, SpecError
 from chaos.fabric import Fabric, Port
 from chaos.hands import distinct
+from chaos.load import Reading
 from chaos.packets.engines import At
 from chaos.registry import Program
 from chaos.snapshot import Snapshot
-from chaos.timeline import now_ns
 from chaos.units import Duration
 
 #: The least time between handing a schedule over and its start, on the quickest network.
 LEAD_NS = 150_000_000
-#: Injectors made ready at one time: on machines that share processors (namespaces, containers),
-#: hundreds of starting Pythons would keep each other from being ready within `READY_S`.
-ARMED_AT_ONCE = 32
-_LOAD_EVERY_S = 2.0
 
 
 class SshDriver:
@@ -79,8 +67,8 @@ class SshDriver:
         self.warnings: list[str] = []
         self.processes: dict[str, Where] = {}
         self.programs = Programs(self.fabric, self.fleet, folder)
-        self._loads: dict[str, load.Reading] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._located = Located(self.fabric, self.fleet, known.details.get("own", {}))
+        self._loads = Loads(self.fleet)
 
     # ------------------------------------------------------------------ life
 
@@ -174,9 +162,7 @@ class SshDriver:
         Raises:
             FabricError: something may be left on a machine; one sentence each.
         """
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        self._loads.close()
         await self.programs.close()
         left = await self.fleet.close()
         if left:
@@ -222,9 +208,8 @@ class SshDriver:
         """
         failures = await self.fleet.open()
         if failures:
-            raise _not_ready(failures, len(self.fleet.targets))
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._watch_loads())
+            raise not_ready(failures, len(self.fleet.targets))
+        self._loads.watch()
 
     async def wait_ready(self, deadline_s: float = 30.0) -> None:
         """Return when every link's ports run and every host answers every other.
@@ -276,12 +261,11 @@ class SshDriver:
 
     def ifname(self, port: Port) -> str:
         """The kernel's name of a port, now if the machine was asked, else when it was attached."""
-        known = self.fleet.interfaces.get(port.node)
-        word = interface_of(self.fabric, port)
-        if known is not None:
-            return adopt.named(known, word) or word
-        kernel = ssh_of(self.fabric, port.node).get("kernel", {})
-        return str(kernel[port.name][0]) if port.name in kernel else word
+        return self._located.ifname(port)
+
+    def addresses(self) -> Mapping[str, str]:
+        """The first IPv4 (else IPv6) address on a host's links, in their order, per host."""
+        return self._located.addresses()
 
     def resolve(self, place: Place) -> Where:
         """Where a place is now.
@@ -293,39 +277,8 @@ class SshDriver:
         """
         self.fabric.node(place.node)
         if place.process:
-            for key in (str(place), place.process):
-                if key in self.processes:
-                    return self.processes[key]
-            raise SpecError(
-                f"no process {place.process!r} on {place.node}; " + near(str(place), self.processes)
-            )
-        if not place.port:
-            return Where(host=place.node)
-        if place.side == "wire":
-            raise CapabilityError(
-                f"{place} is inside a cable; it is broken at the other end: name that port"
-            )
-        port = Port(place.node, place.port)
-        self.fabric.link_at(port)
-        name = self.ifname(port)
-        own = self.fleet.own.get(place.node)
-        if own is None:
-            own = frozenset(self._state.details.get("own", {}).get(place.node, ()))
-        if name in own:
-            raise CapabilityError(
-                f"{place} ({name}) carries our own connection to {place.node}: breaking it would "
-                "cut us off; reach the machine by another interface, or choose another link"
-            )
-        return Where(ifname=name, ifindex=self._index(port, name), host=place.node)
-
-    def _index(self, port: Port, name: str) -> int:
-        known = self.fleet.interfaces.get(port.node)
-        if known is not None:
-            if name not in known:
-                raise FabricError(f"{port}: {name} is not there; {near(name, known)}")
-            return int(known[name]["index"])
-        kernel = ssh_of(self.fabric, port.node).get("kernel", {})
-        return int(kernel[port.name][1]) if port.name in kernel else 0
+            return process_at(place, self.processes)
+        return self._located.where(place) if place.port else Where(host=place.node)
 
     @classmethod
     def refusal(cls, change: Change, fabric: Fabric) -> str:
@@ -362,106 +315,17 @@ class SshDriver:
                 raise CapabilityError(reason)
         plan = moved(changes, self.fabric)
         self.warnings += [note for note in plan.notes if note not in self.warnings]
-        by_node: dict[str, list[int]] = {}
-        for at, change in enumerate(plan.changes):
-            node = change.place.node
-            if change.place.process:
-                node = self.resolve(change.place).host
-            by_node.setdefault(node, []).append(at)
-        switches = [at for node, mine in by_node.items() for at in mine if self._switch(node)]
-        hosts = {node: mine for node, mine in by_node.items() if not self._switch(node)}
-        if failures := await self.fleet.open(hosts):
-            raise _not_ready(failures, len(hosts))
-        await asyncio.gather(*(self.fleet.look(node) for node in hosts))
-        wheres = {
-            plan.changes[at].place: self.resolve(plan.changes[at].place)
-            for mine in hosts.values()
-            for at in mine
-        }
-        for change in plan.changes:
-            if isinstance(change, PacketRule) and change.leaves and change.place in wheres:
-                where = wheres[change.place]
-                wheres[change.place] = dataclasses.replace(where, across=where.ifname)
-            if isinstance(change, DeviceGone) and change.place in wheres:
-                self._spare_our_own(change, wheres[change.place].ifname)
-        await asyncio.gather(*(self.fleet[node].measure_clock() for node in hosts))
-        turn = asyncio.Semaphore(ARMED_AT_ONCE)
-        work = [
-            self._on_host(
-                turn, node, [plan.changes[at] for at in mine], wheres, journal, max_life, log_dir
-            )
-            for node, mine in hosts.items()
-        ]
-        parts: list[Sequence[int]] = list(hosts.values())
-        if switches:
-            chosen = [plan.changes[at] for at in switches]
-            work.append(self._on_switches(chosen, journal, max_life))
-            parts.append(switches)
-        found = await asyncio.gather(*work, return_exceptions=True)
-        armed = [one for one in found if not isinstance(one, BaseException)]
-        failed = [one for one in found if isinstance(one, BaseException)]
-        if failed:
-            await closed(armed)
-            raise together(failed)
-        return Together(changes, list(zip(armed, parts, strict=True)), plan.index)
-
-    def _spare_our_own(self, change: DeviceGone, ifname: str) -> None:
-        """Refuse a device that one of the interfaces lies on by which we are connected."""
-        node = change.place.node
-        known = self.fleet.interfaces[node]
-        pci = known[ifname]["pci"]
-        with_it = {name for name, facts in known.items() if pci and facts["pci"] == pci}
-        if ours := sorted(with_it & self.fleet.own.get(node, frozenset())):
-            raise CapabilityError(
-                f"{change.place} ({ifname}) lies on PCI device {pci}, as does {', '.join(ours)}, "
-                f"which carries our own connection to {node}: taking it would cut us off; choose a "
-                "port of another device"
-            )
-
-    def _switch(self, node: str) -> bool:
-        return bool(platform_of(self.fabric, node))
-
-    async def _on_host(
-        self,
-        turn: asyncio.Semaphore,
-        node: str,
-        changes: Sequence[Change],
-        wheres: Mapping[Place, Where],
-        journal: Path,
-        max_life: Duration,
-        log_dir: Path,
-    ) -> Holder:
-        async with turn:
-            machine = await self.fleet.machine(node)
-            return await RemoteHands.arm_on(
-                machine,
-                changes,
-                wheres,
-                journal=journal,
-                max_life=max_life,
-                log_dir=log_dir,
-                lease_s=self.lease_s,
-                observed_ns=lambda: self._observers_error(node),
-            )
-
-    def _observers_error(self, acting: str) -> int:
-        """Bound of the clock error of whoever else tells times."""
-        now = now_ns()
-        others = (one.clock for name, one in self.fleet.ready.items() if name != acting)
-        return max((one.error_at(now) for one in others), default=0)
-
-    async def _on_switches(
-        self, changes: Sequence[Change], journal: Path, max_life: Duration
-    ) -> Holder:
-        from chaos.drivers.ssh.switch import SwitchHands  # Netmiko is imported where it is needed
-
-        return await SwitchHands.arm(
-            changes,
+        arming = Arming(
+            self.fabric,
             self.targets,
-            journal=journal,
-            max_life=max_life,
-            called=lambda change: called_there(change, self.fabric),
+            self.fleet,
+            self.resolve,
+            self.lease_s,
+            journal,
+            max_life,
+            log_dir,
         )
+        return await arming.arm(changes, plan)
 
     # ------------------------------------------------------------------ looking
 
@@ -475,54 +339,6 @@ class SshDriver:
         found = await self.fleet.each(lambda machine: machine.ask("snapshot"))
         return Snapshot({name: frozenset(facts) for name, facts in found.items()})
 
-    def addresses(self) -> Mapping[str, str]:
-        """The first IPv4 (else IPv6) address on a host's links, in their order, per host."""
-        found: dict[str, str] = {}
-        for node in self.fabric.with_role("host"):
-            listed = [
-                address.partition("/")[0]
-                for link in self.fabric.links_of(node.name)
-                for port in link.ports
-                if port.node == node.name
-                for address in self._addresses_at(port)
-            ]
-            if listed:
-                found[node.name] = min(listed, key=lambda address: ":" in address)
-        return found
-
-    def _addresses_at(self, port: Port) -> Sequence[str]:
-        known = self.fleet.interfaces.get(port.node, {}).get(self.ifname(port))
-        if known is not None:
-            return [str(one) for one in known["addresses"]]
-        return self.fabric.node(port.node).addresses.get(port.name, ())
-
-    def load(self) -> load.Reading:
+    def load(self) -> Reading:
         """How busy this machine and the hosts are, added up; the hosts as read a moment ago."""
-        total = load.read()
-        for reading in self._loads.values():
-            total = load.Reading(
-                total.total + reading.total,
-                total.busy + reading.busy,
-                total.stolen + reading.stolen,
-                {**total.ours, **reading.ours},
-            )
-        return total
-
-    async def _watch_loads(self) -> None:
-        while True:
-            for at, (name, machine) in enumerate(list(self.fleet.ready.items()), 1):
-                with contextlib.suppress(FabricError):
-                    said = await machine.ask("load")
-                    ours = {(at << 32 | pid, began): ticks for pid, began, ticks in said["ours"]}
-                    self._loads[name] = load.Reading(
-                        said["total"], said["busy"], said["stolen"], ours
-                    )
-            await asyncio.sleep(_LOAD_EVERY_S)
-
-
-def _not_ready(failures: Mapping[str, str], count: int) -> FabricError:
-    """One sentence where one machine is not ready, else a line each."""
-    if len(failures) == 1:
-        return FabricError(next(iter(failures.values())))
-    told = "\n".join(f"  {sentence}" for sentence in failures.values())
-    return FabricError(f"{len(failures)} of {count} machines are not ready:\n{told}")
+        return self._loads.total()

@@ -116,6 +116,19 @@ class Fleet:
         return [sentence for sentence in said if sentence]
 
 
+def not_ready(failures: Mapping[str, str], count: int) -> FabricError:
+    """One sentence where one machine is not ready, else a line each.
+
+    Args:
+        failures: A sentence per machine.
+        count: Of so many.
+    """
+    if len(failures) == 1:
+        return FabricError(next(iter(failures.values())))
+    told = "\n".join(f"  {sentence}" for sentence in failures.values())
+    return FabricError(f"{len(failures)} of {count} machines are not ready:\n{told}")
+
+
 async def _carrying(machine: Machine, interfaces: Mapping[str, Any]) -> frozenset[str]:
     """Interfaces by which our own connection comes in and goes out, with what lies below them."""
     done = await machine.connection.run(("sh", "-c", "echo $SSH_CONNECTION"), root=False)
