@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
-import chaos
 from chaos import recover
 from chaos.change import Change, Hits, Place, Where, from_json, identity, to_json
+from chaos.child import Child
 from chaos.errors import (
     ApplyError,
     BlockedError,
@@ -23,101 +21,14 @@ from chaos.errors import (
     RailbreakError,
     SpecError,
 )
+from chaos.proof import Action, ChangeProof, Proof, late
 from chaos.registry import InForce
-from chaos.timeline import Moment, now_ns
 from chaos.units import Duration
 
-LATE_NS = 1_000_000  # an action that begins this much after it was due is reported
 _KINDS: dict[str, type[RailbreakError]] = {
     kind.__name__: kind
     for kind in (ApplyError, BlockedError, CapabilityError, FabricError, SpecError)
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One change brought into force or taken back, with its times in CLOCK_MONOTONIC ns.
-
-    Attributes:
-        planned_ns: When it was due; equal to `before_ns` where healing came unplanned.
-        before_ns: Just before the kernel was asked.
-        acknowledged_ns: When the kernel had answered.
-        kind: `do` or `undo`.
-        change: Index of the change.
-    """
-
-    planned_ns: int
-    before_ns: int
-    acknowledged_ns: int
-    kind: Literal["do", "undo"]
-    change: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeProof:
-    """What is known of one change.
-
-    Attributes:
-        change: What.
-        in_force: It was seen in force, by a successful answer.
-        seen: Packets or times it was met; None where unknown.
-        hit: Packets or times it acted; None where unknown.
-        taken_back: It was seen to be gone.
-        leftover: The commands that take it back by hand; empty when it is gone.
-    """
-
-    change: Change
-    in_force: bool
-    seen: int | None
-    hit: int | None
-    taken_back: bool
-    leftover: str = ""
-
-    @property
-    def cure(self) -> str:
-        """The same as `leftover`, by the name an operator looks for."""
-        return self.leftover
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What really happened, per change and per action.
-
-    Attributes:
-        changes: In the order they were armed.
-        actions: In the order they were done.
-        event: First `do`, from before it was asked to its acknowledgement.
-        healed: Last `undo`, likewise. Where nothing was done (no actions), both are the instant of
-            this proof.
-        late: A sentence per action that came late.
-        trouble: Sentences about anything else that went wrong.
-    """
-
-    changes: tuple[ChangeProof, ...]
-    actions: tuple[Action, ...]
-    event: Moment
-    healed: Moment
-    late: tuple[str, ...] = ()
-    trouble: tuple[str, ...] = ()
-
-    @property
-    def in_force(self) -> bool:
-        """Every change was seen in force."""
-        return all(one.in_force for one in self.changes)
-
-    @property
-    def taken_back(self) -> bool:
-        """Every change was seen to be gone."""
-        return all(one.taken_back for one in self.changes)
-
-    @property
-    def leftovers(self) -> tuple[str, ...]:
-        """A sentence with its cure per change that is still in force."""
-        return tuple(
-            f"{one.change.describe()}: still in force; cure: {one.leftover}"
-            for one in self.changes
-            if not one.taken_back
-        )
 
 
 class Wire(Protocol):
@@ -144,44 +55,6 @@ class Wire(Protocol):
     async def close(self) -> None:
         """Close its input, upon which it heals, and wait for its end."""
         ...
-
-
-class Child:
-    """The injector as a process of ours."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
-    def over(self) -> bool:
-        """It has ended."""
-        return self._process.returncode is not None
-
-    async def send(self, line: bytes) -> None:
-        """Write one line."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(line + b"\n")
-            await self._process.stdin.drain()
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        """What it says."""
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            yield line
-
-    async def close(self) -> None:
-        """Close its input and wait for its end."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-            with contextlib.suppress(ConnectionError):
-                await self._process.stdin.wait_closed()
-        await self._process.wait()
 
 
 class Hands:
@@ -239,7 +112,7 @@ class Hands:
         missing = [str(one.place) for one in changes if one.place not in wheres]
         if missing:
             raise FabricError(f"no such place on the running fabric: {', '.join(missing)}")
-        hands = cls(Child(await _spawn(await asyncio.to_thread(_log, log_dir))), changes, journal)
+        hands = cls(await Child.start(log_dir / "injector.log"), changes, journal)
         try:
             ready = await hands._ask(
                 cmd="arm",
@@ -365,25 +238,20 @@ class Hands:
         trouble: list[str] = []
         if told is None:
             told, trouble = await self._recovered()
-        actions = tuple(self._actions)
-        proofs = tuple(
-            ChangeProof(
-                change,
-                one["in_force"],
-                seen=one["hits"][0],
-                hit=one["hits"][1],
-                taken_back=one["taken_back"],
-                leftover=one["cure"],
-            )
-            for change, one in zip(self.changes, told["changes"], strict=True)
-        )
-        idle = Moment(now_ns(), now_ns())
-        return Proof(
-            changes=proofs,
-            actions=actions,
-            event=next((_moment(one) for one in actions if one.kind == "do"), idle),
-            healed=next((_moment(one) for one in reversed(actions) if one.kind == "undo"), idle),
-            late=_late(actions, self.changes),
+        return Proof.of(
+            (
+                ChangeProof(
+                    change,
+                    one["in_force"],
+                    seen=one["hits"][0],
+                    hit=one["hits"][1],
+                    taken_back=one["taken_back"],
+                    leftover=one["cure"],
+                )
+                for change, one in zip(self.changes, told["changes"], strict=True)
+            ),
+            self._actions,
+            late=late(self._actions, self.changes),
             trouble=(*trouble, *told["trouble"]),
         )
 
@@ -420,43 +288,3 @@ def distinct(changes: Sequence[Change]) -> None:
                 f"{known[key].describe()}, and {one.describe()}"
             )
         known[key] = one
-
-
-def _log(folder: Path) -> BinaryIO:
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / "injector.log").open("ab")
-
-
-async def _spawn(log: BinaryIO) -> asyncio.subprocess.Process:
-    root = str(Path(chaos.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    with log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "chaos.injector",
-            str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,
-            limit=1 << 24,
-        )
-
-
-def _moment(action: Action) -> Moment:
-    return Moment(action.before_ns, action.acknowledged_ns)
-
-
-def _late(actions: Sequence[Action], changes: Sequence[Change]) -> tuple[str, ...]:
-    """A sentence per action that began late, also after the one before it had been answered."""
-    sentences, free_ns = [], 0
-    for one in actions:
-        late_ns = one.before_ns - max(one.planned_ns, free_ns)
-        free_ns = one.acknowledged_ns
-        if late_ns > LATE_NS:
-            what = "brought into force" if one.kind == "do" else "taken back"
-            told = changes[one.change].describe()
-            sentences.append(f"{told}: {what} {late_ns / 1e6:.1f} ms late")
-    return tuple(sentences)

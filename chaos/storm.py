@@ -15,7 +15,7 @@ from chaos.driver import Holder
 from chaos.errors import SpecError, near
 from chaos.expose import look
 from chaos.ground import Ground
-from chaos.hands import Proof as HandsProof
+from chaos.proof import Proof as HandsProof
 from chaos.record import Proof
 from chaos.registry import InForce
 from chaos.strike import Strike, as_text

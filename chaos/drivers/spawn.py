@@ -6,17 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import chaos
+from chaos.child import start
 from chaos.drivers.home import Home
 from chaos.errors import FabricError
-
-#: Longest line a program may print, in bytes.
-LINE_LIMIT = 1 << 24
-_SOURCE = str(Path(chaos.__file__).resolve().parents[1])
 
 
 class Child:
@@ -34,24 +29,8 @@ class Child:
     @classmethod
     async def start(cls, name: str, module: str, home: Home, log: Path) -> Child:
         """Start `module` in a node (`chaos.drivers.home`); an empty home is the machine."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        paths = [_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with open(log, "ab") as errors:  # noqa: ASYNC230 (a file on tmpfs)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "chaos.drivers.born",
-                str(os.getpid()),
-                json.dumps(home),
-                module,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                limit=LINE_LIMIT,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
-        return cls(name, process, log)
+        born = await start("chaos.drivers.born", json.dumps(home), module, log=log)
+        return cls(name, born, log)
 
     @property
     def code(self) -> int | None:

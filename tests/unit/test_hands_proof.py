@@ -1,7 +1,7 @@
 """The proof as a value: what is late, and what is left."""
 
 from chaos.change import LinkState, Place
-from chaos.hands import LATE_NS, Action, ChangeProof, Proof, _late
+from chaos.proof import LATE_NS, Action, ChangeProof, Proof, late
 from chaos.timeline import Moment
 
 ONE, TWO = LinkState(Place("h1", "eth1")), LinkState(Place("h1", "eth2"))
@@ -15,7 +15,7 @@ def test_an_action_is_late_by_itself_not_because_another_took_long():
         Action(1000, 1020 + slow, 1030 + slow, "do", 1),  # waited for the first
         Action(10 * slow, 10 * slow + 2 * LATE_NS, 10 * slow + 3 * LATE_NS, "undo", 1),
     )
-    assert _late(actions, (ONE, TWO)) == ("h1:eth2: admin down: taken back 2.0 ms late",)
+    assert late(actions, (ONE, TWO)) == ("h1:eth2: admin down: taken back 2.0 ms late",)
 
 
 def test_a_leftover_is_told_with_its_cure():

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.change import Change, Hits, Where
 from chaos.drivers.ssh.console import Console, RejectedError
+from chaos.drivers.ssh.deadmen import deadman_at
 from chaos.errors import ApplyError, BlockedError, FabricError
-from chaos.hands import Action
 from chaos.journal import Journal, State
-from chaos.nos import Commands, Standing, deadman, in_its_words
+from chaos.nos import Commands, Standing, in_its_words
+from chaos.proof import Action
 from chaos.timeline import now_ns
 
 TAKES_HOLD_S = 10.0  # a switch may be slow to program what it accepted
@@ -22,7 +22,6 @@ GONE_WITHIN_S = 20.0  # how long healing is tried
 _AGAIN_S = 0.2
 _SPIN_NS = 200_000
 _QUIET_NS = 500_000_000
-_CUT = "rb''cut"
 
 
 @dataclass(slots=True)
@@ -89,9 +88,8 @@ class Switch:
     ) -> None:
         self.console = console
         self.held = tuple(held)
-        self.tag = tag
         self.lease_s = lease_s
-        self.life_s = life_s
+        self.deadman = deadman_at(console, tag, lease_s, life_s)
         self.deadline_ns = 0
         self.next_ns = 0
         self.actions: list[Action] = []
@@ -99,9 +97,6 @@ class Switch:
         self._journal = journal
         self._owner = owner
         self._platform = console.platform
-        self._confirmed = console.platform.confirmed
-        self._armed = False
-        self._staged = False
         self._unrenewed = False
 
     # ------------------------------------------------------------------ before
@@ -115,16 +110,12 @@ class Switch:
         """
         console = self.console
         console.open()
-        if self._confirmed is None and console.run("id -u").strip() != "0":
-            raise BlockedError(
-                f"{console.told}: the dead-man needs root there; log in as root, or say "
-                "ansible_become: true"
-            )
+        self.deadman.possible()
         for one in self.held:
             asked = self._platform.facts(one.spoken)
             one.answers = tuple(console.run(command) for command in asked)
             one.commands = self._platform.render(one.spoken, one.answers)
-            one.cure = self._cure(one)
+            one.cure = self.deadman.cure(one.commands.undo)
             standing = self._standing(one)
             if standing != "gone":
                 what = {
@@ -136,22 +127,6 @@ class Switch:
             if not one.commands.flow:
                 with contextlib.suppress(RejectedError):
                     one.base = _counted(one, [console.run(c) for c in one.commands.tally])
-        if self._confirmed is not None:
-            waits = self._confirmed.waits(console.run(self._confirmed.pending), self.tag)
-            if waits is not False:
-                raise BlockedError(
-                    f"a commit waits for its confirmation at {console.told}, and its revert would "
-                    "take ours with it; confirm or revert it first"
-                )
-
-    def _cure(self, one: Held) -> str:
-        reach = shlex.join(self.console.target.words)
-        if self._platform.linux and self._confirmed is None:
-            return f"{reach} {shlex.quote('; '.join(one.commands.undo))}"
-        lines = one.commands.undo
-        if self._confirmed is not None:
-            lines = self._confirmed.plain(self.tag, lines)
-        return f"{reach}, then: {'; '.join(lines)}"
 
     def write_down(self) -> None:
         """Into the journal, before anything is changed."""
@@ -171,71 +146,41 @@ class Switch:
     def _saved(self, one: Held) -> dict[str, Any]:
         return {
             "platform": self._platform.name,
-            "tag": self.tag,
+            "tag": self.deadman.tag,
             "answers": list(one.answers),
             "target": self.console.target.to_json(),
         }
 
     def make_ready(self) -> None:
-        """Arm the dead-man and read it back; where a commit carries it, stage the commit.
+        """Arm the dead-man, and see that it stands; where a commit carries it, stage the commit.
 
         Raises:
             BlockedError: it cannot be armed, so nothing may be broken.
         """
-        if self._confirmed is not None:
-            self.stage()
-            return
-        undo = [line for one in reversed(self.held) for line in one.commands.undo]
-        self._armed = True
-        try:
-            for command in deadman.arm(self.tag, undo, self.lease_s):
-                self.console.run(command)
-            time.sleep(0.05)
-            self._soon(lambda: bool(self.console.run(deadman.stands(self.tag))))
-        except RejectedError as error:
-            raise BlockedError(
-                f"the dead-man cannot be armed, so nothing was broken: {error}"
-            ) from None
+        self.deadman.arm(self._do, self._undo)
 
-    def _soon(self, look: Callable[[], bool]) -> None:
-        until = time.monotonic() + 2
-        while True:
-            try:
-                look()
-                return
-            except RejectedError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.05)
+    @property
+    def _do(self) -> list[str]:
+        return [line for one in self.held for line in one.commands.do]
+
+    @property
+    def _undo(self) -> list[str]:
+        return [line for one in reversed(self.held) for line in one.commands.undo]
 
     def stage(self) -> None:
         """Make the next commit ready, without any effect."""
-        if self._confirmed is None:
-            return
-        lines = [line for one in self.held for line in one.commands.do]
-        self._staged = True
-        for command in self._confirmed.stage(self.tag, lines):
-            self.console.run(command)
-
-    def bind(self) -> None:
-        """From now on the dead-man acts at the end of the maximum life, whatever is renewed."""
-        if self._confirmed is None:
-            self.console.run(deadman.bound(self.tag, self.life_s))
+        self.deadman.stage(self._do)
 
     def renew(self) -> None:
         """Move the lease on; it never reaches beyond the maximum life."""
-        if self._confirmed is not None or not self._armed:
-            return
         if 0 < self.next_ns - now_ns() < _QUIET_NS:
             return  # it would make the action late; the next renewal comes in time
         try:
-            self.console.open()
-            self.console.run(deadman.renew(self.tag, self.lease_s))
+            self.deadman.renew()
         except FabricError as error:
             if not self._unrenewed:
                 self.trouble.append(f"the lease could not be renewed: {error}")
             self._unrenewed = True
-            self._armed = not isinstance(error, RejectedError)
 
     # ------------------------------------------------------------------ the deed
 
@@ -245,31 +190,21 @@ class Switch:
         Raises:
             ApplyError: one did not come into force.
         """
-        if self._confirmed is None:
-            lines = [line for one in self.held for line in one.commands.do]
-            command = deadman.guarded(self.tag, lines)
-        else:
-            left = (self.deadline_ns - max(planned_ns, now_ns())) // 1_000_000_000
-            command = self._confirmed.commit(self.tag, max(1, min(left, self._confirmed.most_s)))
+        left_s = (self.deadline_ns - max(planned_ns, now_ns())) // 1_000_000_000
+        command = self.deadman.doing(self._do, left_s)
         for one in self.held:
             one.begun = one.pending = True
-        self._staged = False
         before, after, refused, _ = self._timed(planned_ns, [command])
         if refused:
             raise ApplyError(refused[0])
         self._told("do", planned_ns, before, after, self.held)
-        if self._confirmed is not None and not self._waits():
-            raise ApplyError(f"{self.console.told}: the commit was accepted, yet no timer runs")
+        self.deadman.confirm()
         for one in self.held:
             if not self._awaited(one, "in_force"):
                 raise ApplyError(f"{one.change.describe()}: accepted, yet not in force")
             if not one.in_force:
                 one.in_force = True
                 self._note("in_force", one)
-
-    def _waits(self) -> bool:
-        assert self._confirmed is not None
-        return self._confirmed.waits(self.console.run(self._confirmed.pending), self.tag) is True
 
     def before_undo(self) -> None:
         """Count, and see that every change is still in force."""
@@ -295,21 +230,18 @@ class Switch:
     def _take_back(self, planned_ns: int) -> None:
         """Undo; a shell counts in the same breath, so that nothing is missed between."""
         mine = tuple(reversed([one for one in self.held if one.begun]))
-        if self._confirmed is None:
-            asked = [(one, c) for one in mine for c in one.commands.tally]
-            counting = "".join(
-                f"{{ {command}; }} 2>/dev/null; echo {_CUT}; " for _, command in asked
-            )
-            undoing = "; ".join(f"{{ {line}; }}" for one in mine for line in one.commands.undo)
-            before, after, refused, text = self._timed(planned_ns, [counting + undoing])
-            told = text.split("rbcut\n")
+        asked = [(one, command) for one in mine for command in one.commands.tally]
+        before, after, refused, text = self._timed(
+            planned_ns,
+            self.deadman.undoing(
+                [command for _, command in asked],
+                [line for one in mine for line in one.commands.undo],
+            ),
+        )
+        if told := self.deadman.counted(text):
             for one in mine:
-                mine_told = [
-                    part for (held, _), part in zip(asked, told, strict=False) if held is one
-                ]
-                self._keep(one, mine_told)
-        else:
-            before, after, refused, _ = self._timed(planned_ns, self._confirmed.reject(self.tag))
+                counted = zip(asked, told, strict=False)
+                self._keep(one, [part for (held, _), part in counted if held is one])
         for one in mine:
             one.refused, one.pending = refused, False
         self._told("undo", planned_ns, before, after, mine)
@@ -338,7 +270,7 @@ class Switch:
 
     def heal(self) -> None:
         """Take everything back, see that it is gone, disarm; repeatable, and never raises."""
-        if not (self._armed or self._staged):
+        if not self.deadman.ready:
             for one in self.held:
                 one.taken_back = one.taken_back or not one.begun
         until = time.monotonic() + GONE_WITHIN_S
@@ -353,15 +285,16 @@ class Switch:
                 break
             if any(not one.taken_back for one in self.held):
                 time.sleep(_AGAIN_S)
-        self._disarm()
+        if left := self.deadman.end(all(one.taken_back for one in self.held)):
+            self.trouble.append(left)
         for one in self.held:
             self._close(one)
 
     def return_all(self) -> None:
         """Undo what stands, by the dead-man's way first, then line by line."""
-        if self._staged and self._confirmed is not None:
-            self._tolerant(self._confirmed.drop(self.tag))
-            self._staged = False
+        if staged := self.deadman.dropping():
+            self._tolerant(staged)
+            self.deadman.ready = False
         if any(one.begun and one.pending for one in self.held):
             self.count()
             self._take_back(now_ns())
@@ -369,18 +302,11 @@ class Switch:
             if one.taken_back or not one.begun:
                 one.taken_back = True
                 continue
-            if not self.gone(one):
-                lines: Sequence[str] = one.commands.undo
-                if self._confirmed is not None:
-                    lines = self._confirmed.plain(self.tag, lines)
+            if not self._awaited(one, "gone"):
                 before = now_ns()
-                one.refused = self._tolerant(lines)
+                one.refused = self._tolerant(self.deadman.plain(one.commands.undo))
                 self._told("undo", before, before, now_ns(), (one,))
-            one.taken_back = self.gone(one)
-
-    def gone(self, one: Held) -> bool:
-        """Whether a change is seen to be gone, within a while."""
-        return self._awaited(one, "gone")
+            one.taken_back = self._awaited(one, "gone")
 
     def _tolerant(self, commands: Sequence[str]) -> tuple[str, ...]:
         refused: list[str] = []
@@ -390,23 +316,6 @@ class Switch:
             except RejectedError as error:
                 refused.append(str(error))
         return tuple(refused)
-
-    def _disarm(self) -> None:
-        """Only when nothing is left: else the dead-man is what still can heal it."""
-        if not self._armed or self._confirmed is not None:
-            return
-        left = [one for one in self.held if not one.taken_back]
-        if left:
-            self.trouble.append(
-                f"{self.console.told}: its dead-man was left armed and acts within "
-                f"{self.lease_s} s by itself"
-            )
-            return
-        try:
-            self.console.run(deadman.disarm(self.tag))
-            self._armed = False
-        except FabricError as error:
-            self.trouble.append(f"the dead-man could not be disarmed: {error}")
 
     def _close(self, one: Held) -> None:
         if not one.written:

@@ -22,8 +22,9 @@ from chaos.drivers.ssh.clock import Clock
 from chaos.drivers.ssh.connect import whole_lines
 from chaos.drivers.ssh.machine import Machine
 from chaos.errors import BlockedError, FabricError
-from chaos.hands import Hands, Proof
+from chaos.hands import Hands
 from chaos.journal import Journal, open_changes
+from chaos.proof import Proof
 from chaos.timeline import Moment
 from chaos.units import Duration
 

@@ -21,21 +21,19 @@ from chaos.drivers.ssh.console import Console
 from chaos.drivers.ssh.held import Held, Switch
 from chaos.drivers.ssh.target import Target
 from chaos.errors import ApplyError, BlockedError, FabricError, RailbreakError, SpecError
-from chaos.hands import LATE_NS, Action, ChangeProof, Proof
 from chaos.journal import Entry, Journal
 from chaos.native import process_state
-from chaos.nos import at_opposite_end, deadman, platform, refusal
+from chaos.nos import deadman, platform
+from chaos.proof import Action, ChangeProof, Proof, late
 from chaos.recover import Undone
 from chaos.registry import InForce
-from chaos.timeline import Moment, now_ns
+from chaos.timeline import now_ns
 from chaos.units import Duration
 
 LEASE_S = 10.0  # a Linux switch that hears nothing for so long heals itself
 LEAST_LIFE_S = 5
 SOON_NS = 20_000_000  # so long before an action its thread takes over
 COUNT_NS = 1_000_000_000  # so long before an undo is counted, where undoing ends the count
-
-__all__ = ["SwitchHands", "at_opposite_end", "refusal", "take_back"]
 
 
 class SwitchHands:
@@ -237,7 +235,7 @@ class SwitchHands:
         """Act at one switch on time; any failure heals them all."""
         switch.deadline_ns = deadline_ns
         try:
-            await self._at(switch, switch.bind)
+            await self._at(switch, switch.deadman.bind)
             for at, span in enumerate(spans):
                 switch.next_ns = t0_ns + span.start_ns
                 if not await self._until(t0_ns + span.start_ns - SOON_NS):
@@ -296,16 +294,8 @@ class SwitchHands:
         return sorted((one for s in self._switches for one in s.held), key=lambda one: one.index)
 
     def _prove(self) -> Proof:
-        actions, idle = self.actions, Moment(now_ns(), now_ns())
-        late = [
-            f"{self.changes[one.change].describe()}: "
-            f"{'brought into force' if one.kind == 'do' else 'taken back'} "
-            f"{(one.before_ns - one.planned_ns) / 1e6:.1f} ms late"
-            for one in actions
-            if one.before_ns - one.planned_ns > LATE_NS
-        ]
-        return Proof(
-            changes=tuple(
+        return Proof.of(
+            (
                 ChangeProof(
                     one.change,
                     one.in_force,
@@ -316,16 +306,10 @@ class SwitchHands:
                 )
                 for one in self._held()
             ),
-            actions=actions,
-            event=next((_moment(one) for one in actions if one.kind == "do"), idle),
-            healed=next((_moment(one) for one in reversed(actions) if one.kind == "undo"), idle),
-            late=tuple(late),
-            trouble=tuple(one for switch in self._switches for one in switch.trouble),
+            self.actions,
+            late=late(self.actions, self.changes, in_turn=False),
+            trouble=(one for switch in self._switches for one in switch.trouble),
         )
-
-
-def _moment(action: Action) -> Moment:
-    return Moment(action.before_ns, action.acknowledged_ns)
 
 
 def take_back(entry: Entry, connect: Callable[[str], Console]) -> Undone:
@@ -350,7 +334,7 @@ def take_back(entry: Entry, connect: Callable[[str], Console]) -> Undone:
             why = "; ".join(held.refused) or "undone, yet still in force"
             return Undone(entry, "leftover", why)
         if table.confirmed is None:
-            console.run(deadman.disarm(switch.tag))
+            console.run(deadman.disarm(switch.deadman.tag))
     except RailbreakError as error:
         return Undone(entry, "leftover", str(error))
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 from chaos.change import Change, Hits, PacketRule
 from chaos.driver import Holder
 from chaos.errors import FabricError, RailbreakError
-from chaos.hands import Action, Proof
+from chaos.proof import Action, Proof
 from chaos.registry import InForce
 
 #: Sentences of machines that are told in one; the rest is counted.
