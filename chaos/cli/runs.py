@@ -29,10 +29,11 @@ from chaos.fabric import Fabric
 from chaos.ground import CALM_FOREIGN_PERCENT
 from chaos.judge import Verdict
 from chaos.limits import Limits
+from chaos.preflight import be_able
 from chaos.record import Record
 from chaos.replay import again, recorded
 from chaos.report import junit, page
-from chaos.run import be_able, make_folder, rejudge
+from chaos.run import make_folder, rejudge
 from chaos.run import run as run_experiment
 from chaos.units import Percent
 

@@ -10,23 +10,23 @@ from typing import ClassVar
 import jsonschema
 import pytest
 
-from chaos import quarantine
+from chaos import describe, quarantine
 from chaos.abort import Abort
 from chaos.change import LinkState, Place, Where
 from chaos.errors import ApplyError, BlockedError, SpecError
 from chaos.experiment import loads
 from chaos.experiment_schema import json_schema
 from chaos.fabric import Fabric, Link, Node, Port
-from chaos.hands import Action, ChangeProof
-from chaos.hands import Proof as HandsProof
 from chaos.journal import Entry
 from chaos.judge import judge_run, judge_trial
 from chaos.limits import UNLIMITED, Limits
 from chaos.observe import Observer, Running
+from chaos.proof import Action, ChangeProof
+from chaos.proof import Proof as HandsProof
 from chaos.record import Proof, Record, Trial, from_json, to_json
 from chaos.recover import Status
 from chaos.registry import InForce
-from chaos.run import describe, finish
+from chaos.run import finish
 from chaos.storm import Falling, weather
 from chaos.strike import strike
 from chaos.timeline import Measure, Moment, Readings, Windows, now_ns
@@ -554,7 +554,7 @@ def test_an_aborted_trial_that_left_something_fails():
 def test_the_record_says_why_and_how_long_and_reads_back():
     experiment = written("[{when: loss_percent, above: 50}]")
     trial = judge_trial(aborted_trial())
-    made = Record(describe(experiment), {}, 1)
+    made = Record(describe.experiment(experiment), {}, 1)
     whole = finish(made, experiment, [trial])
     back = from_json(to_json(whole))
 

@@ -27,7 +27,7 @@ LAYERS = (
      "recover", "quarantine", "driver", "drivers", "path", "load", "comparability"},
     {"record", "measures", "judge", "observe", "ground", "expose", "calm", "watch", "storm",
      "apart", "trial"},
-    {"run", "replay", "report", "compare", "doctor", "catalogue"},
+    {"preflight", "describe", "run", "replay", "report", "compare", "doctor", "catalogue"},
     {"cli", "pytest_plugin"},
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 from chaos import budget, drivers, plan
 from chaos.errors import CapabilityError, RailbreakError
 from chaos.experiment import loads
-from chaos.run import be_able
+from chaos.preflight import be_able
 
 USUAL = {
     "fabric": "clos-2x4x8",

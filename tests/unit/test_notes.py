@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from chaos import drivers
+from chaos import describe, drivers
 from chaos.cli.app import fabrics
 from chaos.cli.live import View
 from chaos.errors import SpecError
 from chaos.experiment import find
-from chaos.run import _tell_notes, describe_fabric
+from chaos.run import _tell_notes
 
 
 def stand_in(fabric="clos-2x4x8", refused=lambda change, fabric: ""):
@@ -41,7 +41,7 @@ def test_a_note_is_told_once_and_a_later_one_too():
 
 def test_what_is_noted_during_a_run_stands_in_its_record():
     driver = stand_in()
-    described = describe_fabric(driver)
+    described = describe.fabric(driver)
     driver.warnings.append("second")
     assert described["notes"] == ["first", "second"]
 

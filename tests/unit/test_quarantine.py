@@ -19,8 +19,8 @@ from chaos.errors import BlockedError
 from chaos.experiment import loads
 from chaos.journal import Entry, Journal, boot_id
 from chaos.native import process_state
+from chaos.preflight import be_free
 from chaos.recover import Status
-from chaos.run import be_free
 from chaos.topology import load
 
 NOBODY = (2**22 - 1, 1)  # a process id and start time that no process has

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
+from chaos import describe
 from chaos.driver import Audit
 from chaos.errors import BlockedError, LeftoverError
 from chaos.experiment import loads
 from chaos.judge import judge_trial
+from chaos.preflight import be_sound
 from chaos.record import Proof, Record, Trial
-from chaos.run import be_sound, be_whole, describe, finish, make_folder
+from chaos.run import be_whole, finish, make_folder
 from chaos.timeline import Measure, Moment, Windows
 
 
@@ -60,7 +62,7 @@ def test_a_run_folder_that_cannot_be_made_blocks(tmp_path):
 def test_a_run_that_was_broken_off_is_no_pass():
     """Two good trials of three planned: the promise was not tried as often as it said."""
     experiment = loads(TEXT)
-    made = Record(describe(experiment), {}, 1)
+    made = Record(describe.experiment(experiment), {}, 1)
     trials = [judge_trial(placebo(number)) for number in (1, 2, 3)]
 
     assert finish(made, experiment, trials).verdict == "pass"
