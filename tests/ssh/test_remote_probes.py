@@ -22,7 +22,7 @@ from probes.flow import Flow
 from probes.kernel_events import KernelEvents
 from probes.nic_counters import NicCounters
 from probes.routing import Routing
-from tests.ssh.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow]
 TORCH = importlib.util.find_spec("torch")
@@ -30,12 +30,6 @@ SITE = str(Path(TORCH.origin).parents[1]) if TORCH and TORCH.origin else ""
 #: No files of the home of whoever runs the tests.
 PLAIN = "mount -t tmpfs tmpfs /root"
 needs_torch = pytest.mark.skipif(not SITE, reason="collective needs torch: railbreak[job]")
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ import pytest
 
 from chaos import catalogue
 from chaos.drivers.ssh.places import refusal
-from chaos.registry import FAULTS, build, load
+from chaos.registry import FAULTS, load
 from chaos.roce import AETH, IPv4, Packet, bth
 from chaos.units import Duration
-from chaos.worded import fields_from
-from tests.ssh.test_ssh_driver import on, put
+from tests.ssh.attached import fault, on, put
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow]
 
@@ -99,44 +98,27 @@ ELSEWHERE = {
 }
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def three(shared_machines):
-    """h1 -- r1 -- h2."""
-    shared_machines.add("h1", "h2", "r1")
-    return shared_machines.star(["h1", "h2"])
-
-
-def made(line):
-    name, *words = shlex.split(line)
-    return build(FAULTS, "fault", name, fields_from(FAULTS[name], words))
+def sent(one, line):
+    """The command whose packets meet it: pings, of a size that it minds; or RoCE."""
+    if "corrupt=silent" in line or "forge=" in line:
+        return ("python3", "-c", ROCE, *PAYLOADS)
+    large = one.name in ("mtu_mismatch", "link_slow", "tiny_buffers")
+    size = ("-s", "1200") if large else ()
+    return ("ping", "-q", "-i", "0.01", "-c", "110", "-W", "1", *size, "198.19.2.2")
 
 
 @pytest.mark.parametrize(("line", "met"), LINES.items(), ids=LINES)
 def test_it_acts_on_machines_and_leaves_no_trace(three, home, line, met):
-    fault = made(line)
+    one = fault(*shlex.split(line))
 
     async def work(driver):
-        changes = fault.changes(driver.fabric)
-        assert [refusal(one, driver.fabric) for one in changes if refusal(one, driver.fabric)] == []
+        changes = one.changes(driver.fabric)
+        assert [why for change in changes if (why := refusal(change, driver.fabric))] == []
 
         async def between(hands):
-            sized = (
-                ("-s", "1200")
-                if fault.name in ("mtu_mismatch", "link_slow", "tiny_buffers")
-                else ()
-            )
-            argv = ("ping", "-q", "-i", "0.01", "-c", "110", "-W", "1", *sized, "198.19.2.2")
-            if "corrupt=silent" in line or "forge=" in line:
-                argv = ("python3", "-c", ROCE, *PAYLOADS)
-            await asyncio.to_thread(three["h1"].run, *argv, check=False)
+            await asyncio.to_thread(three["h1"].run, *sent(one, line), check=False)
 
-        spans = fault.schedule(STORM, random.Random(1))
+        spans = one.schedule(STORM, random.Random(1))
         return await put(driver, home, changes, spans, between)
 
     proof = on(three, home, work)

@@ -6,7 +6,7 @@ from chaos import record as records
 from chaos.experiment import loads
 from chaos.replay import again, recorded
 from chaos.run import make_folder, run
-from tests.ssh.test_ssh_driver import home, on, three  # noqa: F401
+from tests.ssh.attached import on
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow]
 
@@ -36,8 +36,9 @@ def times(trial):
     return [((s["event_ns"][0] - zero) / MS, (s["heal_ns"][1] - zero) / MS) for s in trial.strikes]
 
 
-def test_a_storm_of_three_and_its_replay(three, home):  # noqa: F811
+def test_a_storm_of_three_and_its_replay(three, home):
     """Each is in force and healed in its own time, on its own machine, and proved by itself."""
+    three.acquainted()  # a look-up that fails takes a second, as long as a fault here
 
     async def work(driver):
         await driver.wait_ready(10)

@@ -17,13 +17,6 @@ pytestmark = [pytest.mark.ssh, pytest.mark.slow]
 LIFE = Duration.parse("20 s")
 
 
-@pytest.fixture(scope="module")
-def three(shared_machines):
-    """h1 -- r1 -- h2."""
-    shared_machines.add("h1", "h2", "r1")
-    return shared_machines.star(["h1", "h2"])
-
-
 async def answers(driver):
     """How many of three pings from h1 to h2, through r1, were answered."""
     argv = ("ping", "-n", "-q", "-c", "3", "-i", "0.1", "-W", "0.5", "198.19.2.2")

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.ssh.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 HOSTS = [f"h{number}" for number in range(1, 21)]
@@ -57,12 +57,6 @@ def twenty(shared_machines):
     """h1 … h20 around r1."""
     shared_machines.add(*HOSTS, "r1")
     return shared_machines.star(HOSTS)
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
 
 
 def state_of(box):

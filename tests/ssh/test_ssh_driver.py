@@ -7,73 +7,22 @@ import sys
 
 import pytest
 
-from chaos import drivers, recover, snapshot
+from chaos import drivers
 from chaos.change import LinkState, NodePower, PacketDrop, Place, table_name
 from chaos.drivers.ssh import SshDriver
 from chaos.errors import BlockedError, CapabilityError, FabricError, SpecError
 from chaos.fabric import Stream
 from chaos.registry import InForce
-from chaos.timeline import now_ns
-from chaos.units import Duration
+from tests.ssh.attached import on, put
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ssh
-LIFE = Duration.parse("20s")
 S = 10**9
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def three(shared_machines):
-    """h1 -- r1 -- h2."""
-    shared_machines.add("h1", "h2", "r1")
-    return shared_machines.star(["h1", "h2"])
-
-
-def on(three, home, work, **more):
-    """Attach, do something with the driver, let go; nothing may be left."""
-    hosts, table = three.inventory()
-
-    async def body():
-        driver = await SshDriver.adopt(str(hosts), links=[str(table)], instance="three", **more)
-        try:
-            return await work(driver)
-        finally:
-            await driver.down()
-
-    try:
-        return three.control(body)
-    finally:
-        assert three.left() == []
-        assert not (home / "state" / "three").exists()
 
 
 def drop(node, port, match=""):
     place = Place(node, port)
     return PacketDrop(place, table_name("test", place, match), match)
-
-
-async def put(driver, home, changes, spans, between=None, life=LIFE):
-    """Arm, start, do something in between, wait, heal; the proof."""
-    before = await driver.snapshot()
-    hands = await driver.arm(
-        changes, journal=driver.folder / "journal.jsonl", max_life=life, log_dir=home / "logs"
-    )
-    try:
-        await hands.start(now_ns() + driver.lead_ns, spans)
-        if between is not None:
-            await between(hands)
-        await hands.wait()
-        proof = await hands.heal()
-    finally:
-        await hands.close()
-    assert await snapshot.settled(driver.snapshot, before) == ()
-    assert recover.in_force([driver.folder / "journal.jsonl"]) == []
-    return proof
 
 
 def test_it_is_registered():
@@ -292,7 +241,5 @@ def test_nothing_is_left_when_the_controller_just_exits(three, home):
                 ssh.abort()
 
     three.control(work)
-    from tests.ssh.conftest import wait_until
-
     wait_until(lambda: three.left() == [], "everything shipped to be removed")
     shutil.rmtree(home / "state")

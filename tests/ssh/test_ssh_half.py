@@ -12,7 +12,7 @@ from chaos.errors import FabricError
 from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
-from tests.ssh.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow]
 HOSTS = [f"h{number}" for number in range(1, 7)]

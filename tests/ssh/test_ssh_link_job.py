@@ -10,25 +10,12 @@ from chaos.timeline import now_ns
 from chaos.units import Bitrate, Duration, Size
 from faults.link_slow import LinkSlow
 from faults.mtu_mismatch import MtuMismatch
-from tests.ssh.conftest import wait_until
-from tests.ssh.test_ssh_driver import on, put
+from tests.ssh.attached import armed, on, put
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ssh
 S = 10**9
 LEASE_S = 2.0
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def three(shared_machines):
-    """h1 -- r1 -- h2."""
-    shared_machines.add("h1", "h2", "r1")
-    return shared_machines.star(["h1", "h2"])
 
 
 def everything(driver):
@@ -80,19 +67,13 @@ def test_when_the_injectors_are_killed_the_machines_put_everything_back(three, h
 
     async def work(driver):
         driver.lease_s = LEASE_S
-        hands = await driver.arm(
-            everything(driver),
-            journal=driver.folder / "journal.jsonl",
-            max_life=Duration.parse("20 s"),
-            log_dir=home / "logs",
-        )
+        hands = await armed(driver, home, everything(driver), Duration.parse("20 s"))
         await hands.start(now_ns() + driver.lead_ns, [InForce(0, 15 * S)])
         await asyncio.to_thread(wait_until, lambda: there(three) == BROKEN, "the faults")
         for host in ("h1", "h2"):
-            found = three[host].run("pgrep", "-f", "chaos.injector", check=False).split()
+            found = three[host].pids("chaos.injector")
             assert found, f"{host} has an injector"
-            for pid in found:
-                three[host].run("kill", "-KILL", pid, check=False)
+            three[host].run("kill", "-KILL", *found)
         await asyncio.to_thread(wait_until, lambda: there(three) == CALM, "the dead-man", 30.0)
         await hands.close()
 

@@ -6,7 +6,7 @@ import pytest
 
 from chaos.drivers.ssh import SshDriver
 from chaos.errors import FabricError, SpecError
-from tests.ssh.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.ssh,

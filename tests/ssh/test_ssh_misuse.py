@@ -12,15 +12,10 @@ from chaos.drivers.ssh.connect import Connections
 from chaos.drivers.ssh.machine import Machine
 from chaos.errors import BlockedError, CapabilityError, FabricError, RailbreakError, SpecError
 from chaos.units import Duration
-from tests.ssh.conftest import OPS, OPS_SSHD, wait_until
+from tests.ssh.box import OPS, OPS_SSHD
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ssh
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -5,31 +5,14 @@ import asyncio
 import pytest
 
 from chaos.natives.able import Here
-from chaos.registry import FAULTS, InForce, build, load
-from chaos.timeline import now_ns
 from chaos.units import Duration
-from chaos.worded import fields_from
-from tests.ssh.conftest import wait_until
-from tests.ssh.test_ssh_driver import on
+from tests.ssh.attached import fault, held, on
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ssh
 
-load()
 LIFE = Duration.parse("60s")
 THENS = {"htb": "rate=100kbit/s queue=2s", "netem": "delay=150ms"}
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAILBREAK_STATE", str(tmp_path / "state"))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def three(shared_machines):
-    """h1 -- r1 -- h2."""
-    shared_machines.add("h1", "h2", "r1")
-    return shared_machines.star(["h1", "h2"])
 
 
 @pytest.fixture(params=THENS)
@@ -42,8 +25,7 @@ def engine(request):
 
 def rtt_ms(three):
     """The median echo from h1 to h2, with 1242 bytes each."""
-    told = three["h1"].run("ping", "-q", "-s", "1200", "-i", "0.02", "-c", "7", "198.19.2.2")
-    return float(told.rpartition(" = ")[2].split("/")[1])
+    return three["h1"].rtt_ms("198.19.2.2", "-s", "1200")
 
 
 def queues(three):
@@ -55,29 +37,17 @@ def test_it_is_slow_where_it_sends_and_gone_whoever_dies(three, home, engine, vi
     """With its injector killed the machine takes it back by itself, by shell alone."""
     assert rtt_ms(three) < 80
 
+    words = ("link=h1--r1", "end=h1", "select=family=4", f"then={THENS[engine]}")
+    slow = fault("packet_fault", *words, f"engine={engine}")
+
     async def work(driver):
-        words = ("link=h1--r1", "end=h1", "select=family=4", f"then={THENS[engine]}")
-        kind = FAULTS["packet_fault"]
-        fault = build(
-            FAULTS, "fault", "packet_fault", fields_from(kind, (*words, f"engine={engine}"))
-        )
-        hands = await driver.arm(
-            fault.changes(driver.fabric),
-            journal=driver.folder / "journal.jsonl",
-            max_life=LIFE,
-            log_dir=home / "logs",
-        )
+        hands = await held(driver, home, slow.changes(driver.fabric), LIFE)
         try:
-            await hands.start(now_ns() + driver.lead_ns, [InForce(0, LIFE.ns)])
-            await asyncio.to_thread(wait_until, lambda: hands.actions, "it to be in force", 10)
             assert queues(three)
             assert await asyncio.to_thread(rtt_ms, three) > 120
             if victim == "injector":
-                told = three["h1"].run("ps", "-ww", "-eo", "pid=,args=").splitlines()
-                pids = [line.split()[0] for line in told
-                        if "chaos.injector" in line and "sshd" not in line]  # fmt: skip
-                three["h1"].run("kill", "-KILL", *pids)
-                await asyncio.to_thread(wait_until, lambda: not queues(three), "it to go", 20)
+                three["h1"].run("kill", "-KILL", *three["h1"].pids("chaos.injector"))
+                await asyncio.to_thread(wait_until, lambda: not queues(three), "it to go")
         finally:
             proof = await hands.heal()
             await hands.close()
@@ -94,4 +64,4 @@ def test_it_is_slow_where_it_sends_and_gone_whoever_dies(three, home, engine, vi
         assert one.change.describe().endswith(f"by {engine}")
         assert one.hit >= 7
         assert proof.trouble == ()
-    wait_until(lambda: three.left() == [], f"nothing to be left: {three.left()[:5]}", 60)
+    three.await_clean()

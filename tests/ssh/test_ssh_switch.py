@@ -18,7 +18,8 @@ from chaos.drivers.ssh import SshDriver
 from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
-from tests.ssh.conftest import OPS, OPS_SSHD, wait_until
+from tests.ssh.box import OPS, OPS_SSHD
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.ssh,

@@ -20,8 +20,8 @@ from chaos.errors import BlockedError
 from chaos.netns import inside
 from chaos.registry import InForce
 from faults.nic_kill import NicKill
-from tests.ssh.conftest import _CONFIG, SSHD
-from tests.ssh.test_ssh_driver import put
+from tests.ssh.attached import put
+from tests.ssh.box import CONFIG, SSHD
 from tests.vm.conftest import NAME, ip, run
 
 pytestmark = pytest.mark.vm
@@ -52,7 +52,7 @@ def inventory(lane, tmp_path, monkeypatch):
     shutil.copy(tmp_path / "key.pub", tmp_path / "authorized")
     public = (tmp_path / "host_gpu1.pub").read_text().split()
     (tmp_path / "known_hosts").write_text(f"{MACHINE} {public[0]} {public[1]}\n")
-    (tmp_path / "config").write_text(_CONFIG.format(folder=tmp_path, name="gpu1", more=""))
+    (tmp_path / "config").write_text(CONFIG.format(folder=tmp_path, name="gpu1", more=""))
     Path("/run/sshd").mkdir(exist_ok=True)
     server = subprocess.Popen((SSHD, "-D", "-e", "-f", str(tmp_path / "config")))
     try:
