@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-VOID = frozenset({"meta", "link", "br", "input", "rect", "line", "circle", "path"})
+VOID = frozenset({"meta", "link", "br", "input", "rect", "line", "circle", "path", "wbr"})
 
 
 class Markup(str):

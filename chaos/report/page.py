@@ -17,6 +17,7 @@ from chaos.report.timeline import timeline
 from chaos.report.wording import (
     NOTHING,
     VERDICTS,
+    arrows,
     bounds,
     count,
     measured,
@@ -184,7 +185,7 @@ def _findings(data: Data) -> Markup | None:
         return tag("p", "Nothing was checked, so nothing is proved.", class_="absent")
     rows = []
     for finding in sorted(data["findings"], key=lambda f: WORST_FIRST.get(f["verdict"], 1)):
-        subject, expected, got = split(finding["sentence"])
+        subject, expected, got = split(arrows(finding["sentence"]))
         of = f"trial {finding['trial']}" if finding.get("trial") is not None else None
         rows.append(
             tag(
@@ -224,9 +225,10 @@ def _trials(data: Data) -> Markup | None:
 def _trial(trial: Data, fabric: Data) -> Markup:
     title = f"Trial {trial['number']}" + (", placebo" if trial["placebo"] else "")
     facts = (
-        ("fault", tag("code", trial["fault"]) if trial["fault"] else "none: a placebo trial"),
-        ("in order", _strikes(trial)),
-        ("exposure", trial["exposure"]["sentence"] or NOTHING),
+        ("faults", strikes)
+        if (strikes := _strikes(trial))
+        else ("fault", tag("code", trial["fault"]) if trial["fault"] else "none: a placebo trial"),
+        ("exposure", arrows(trial["exposure"]["sentence"] or NOTHING)),
         ("path", _path(trial["exposure"]["path"])),
         ("job", _fate(trial)),
         ("host load", _load(trial["load"])),
@@ -236,7 +238,9 @@ def _trial(trial: Data, fabric: Data) -> Markup:
     return tag(
         "article",
         tag("h3", title, _badge(trial["verdict"])),
-        tag("ul", (tag("li", f["sentence"]) for f in told), class_="doubts") if told else None,
+        tag("ul", (tag("li", arrows(f["sentence"])) for f in told), class_="doubts")
+        if told
+        else None,
         tag(
             "div",
             tag("dl", ((tag("dt", k), tag("dd", v)) for k, v in facts if v), class_="pairs"),
@@ -257,6 +261,7 @@ def _strikes(trial: Data) -> Markup | None:
     lines = [
         text(
             f"{one['at_ns'] / 1e6:g}–{one['until_ns'] / 1e6:g} ms ",
+            tag("b", f"{one['label']} ") if one.get("label") else None,
             tag("code", one["text"]),
             "" if one["exposed"] is not False else ", not met by the measured traffic",
         )
@@ -266,7 +271,7 @@ def _strikes(trial: Data) -> Markup | None:
 
 
 def _path(path: Sequence[str]) -> Markup | None:
-    return tag("div", (tag("div", one.replace("->", "→")) for one in path[:6])) if path else None
+    return tag("div", (tag("div", arrows(one)) for one in path[:6])) if path else None
 
 
 def _fate(trial: Data) -> str | None:
@@ -328,8 +333,9 @@ def _plan(data: Data) -> Markup | None:
     lines = []
     for line in data["plan"]:
         short = abridged(line)
-        whole = tag("details", tag("summary", short), line) if short != line else None
-        lines.append(whole or f"{line}\n")
+        whole = tag("details", tag("summary", short), line.strip()) if short != line else None
+        inset = len(line) - len(line.lstrip()) + 4
+        lines.append(tag("div", whole or line, class_="line", style=f"--in:{max(11, inset)}ch"))
     return tag("pre", lines) if lines else None
 
 

@@ -163,7 +163,7 @@ def _row(record: Data, measure: Data, objective: str) -> Markup:
     high = nice(high) if high > 0 else (high if high > low else low + 1)
     return tag(
         "tr",
-        tag("th", name, scope="row"),
+        tag("th", ([part, tag("wbr")] for part in re.split(r"(?<=_)", name)), scope="row"),
         tag("td", _strip(shown, out, measure, limits, low, high), class_="chart"),
         tag(
             "td",
@@ -196,7 +196,9 @@ def _strip(
         tip = f"objective: at {word} {amount(name, value)}"
         where = x(value) if low <= value <= high else "100%"
         kind = f"limit {word}" + ("" if low <= value <= high else " beyond")
-        inside.append(tag("s", class_=kind, style=f"left:{where}", title=tip))
+        kind += " end" if not low <= value <= low + 0.75 * (high - low) else ""
+        at = amount(name, value)
+        inside.append(tag("s", class_=kind, style=f"left:{where}", title=tip, data_at=at))
     for trial, one in shown:
         doubtful = trial["number"] in out
         kind = " sham" if trial["placebo"] else (" out" if doubtful else "")

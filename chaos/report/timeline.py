@@ -14,7 +14,8 @@ from typing import Any
 
 from chaos.report.axis import Clock, axis, bands, bar, lane, mark
 from chaos.report.markup import Markup, tag, text
-from chaos.report.wording import amount, measured, milliseconds, since
+from chaos.report.struck import struck
+from chaos.report.wording import amount, arrows, measured, milliseconds, since
 
 Data = Mapping[str, Any]
 MOST_POINTS, MOST_MARKS = 1500, 600
@@ -28,6 +29,7 @@ def timeline(trial: Data) -> Markup:
         return tag("p", "This trial did not reach its end; it has no timeline.", class_="absent")
     clock = Clock.of(trial["windows"])
     groups = (
+        ("In force", struck(trial, clock)),
         ("Noticed", noticed(trial, clock)),
         ("Job", job(trial, clock)),
         ("Flow", flows(trial, clock)),
@@ -79,7 +81,7 @@ def noticed(trial: Data, clock: Clock) -> list[Markup]:
 def job(trial: Data, clock: Clock) -> list[Markup]:
     """Goodput per rank with its stalls; what the job said; when TCP tries again."""
     made = charts(trial, clock, "goodput", "job", spans="stall")
-    made += lanes(trial, clock, "collective", (("job says", lambda event: True),))
+    made += lanes(trial, clock, "collective", JOB)
     rungs = (trial["extra"].get("collective") or {}).get("rto_ladder_ms") or []
     shown = [rung for rung in rungs if rung <= clock.ms(clock.end_ns)]
     if shown and not trial["placebo"]:
@@ -110,27 +112,43 @@ def charts(trial: Data, clock: Clock, prefix: str, kind: str, spans: str) -> lis
     top = max((max(s["values"]) for s in drawn), default=0) * 1.08 or 1.0
     made = []
     for series in drawn:
-        lying = [s for s in trial["spans"] if s["element"] == series["element"]]
+        lying = [
+            (clock.ms(s["start_ns"]), clock.ms(s["end_ns"]), s["name"])
+            for s in trial["spans"]
+            if s["element"] == series["element"]
+            and (clock.inside(s["start_ns"]) or clock.inside(s["end_ns"]))
+        ]
         stalls = [
             bar(
-                clock.ms(span["start_ns"]),
-                clock.ms(span["end_ns"]),
-                spans,
-                f"{span['name']} of {series['element']}: "
-                f"{milliseconds((span['end_ns'] - span['start_ns']) / 1e6)}, from "
-                f"{since(clock.ms(span['start_ns']))}",
-                milliseconds((span["end_ns"] - span["start_ns"]) / 1e6),
+                start,
+                end,
+                f"{spans} {_label(start, end, later, clock)}".rstrip(),
+                f"{name} of {series['element']}: {milliseconds(end - start)}, from {since(start)}",
+                milliseconds(end - start),
             )
-            for span in lying
-            if clock.inside(span["start_ns"]) or clock.inside(span["end_ns"])
+            for (start, end, name), later in zip(lying, _next_starts(lying, clock), strict=True)
         ]
         home = homes(trial).get(series["element"])
         note = f"{home} · " if home else ""
         note += f"to {amount(series['name'], max(series['values']))}"
         made.append(
-            lane(series["element"], area(series, clock, top), *stalls, kind=kind, note=note)
+            lane(arrows(series["element"]), area(series, clock, top), *stalls, kind=kind, note=note)
         )
     return made
+
+
+def _next_starts(lying: Sequence[tuple[float, float, str]], clock: Clock) -> list[float]:
+    """Where the room behind each stretch ends: at the next one, or at the edge."""
+    edge = clock.first + clock.width
+    return [min((s for s, _, _ in lying if s > start), default=edge) for start, *_ in lying]
+
+
+def _label(start: float, end: float, later: float, clock: Clock) -> str:
+    """Where a stretch has room for its length: behind it, `inner`, or nowhere (`tight`)."""
+    room = clock.width / 14
+    if later - end > room:
+        return ""
+    return "inner" if min(end, clock.first + clock.width) - start > room else "tight"
 
 
 def homes(trial: Data) -> dict[str, str]:
@@ -178,6 +196,11 @@ def _begins(*words: str) -> Wanted:
     return lambda event: event["name"].partition(".")[0] in words
 
 
+#: A death and a restart have a lane of their own: there they are not lost among what is said.
+JOB: tuple[tuple[str, Wanted], ...] = (
+    ("processes", _begins("process")),
+    ("job says", lambda event: not event["name"].startswith("process")),
+)
 KERNEL: tuple[tuple[str, Wanted], ...] = (
     ("carrier", _begins("carrier", "link")),
     ("routes", _begins("route", "nexthop")),
@@ -203,17 +226,25 @@ def lanes(
         here = [event for event in events if wanted(event)]
         if here:
             note = f"{len(here)} events" if len(here) > 1 else "1 event"
-            made.append(lane(name, *marks(here, clock), kind="events", note=note))
+            named = clock if name == "processes" else None
+            made.append(lane(name, *marks(here, clock, named), kind="events", note=note))
     return made
 
 
-def marks(events: Sequence[Data], clock: Clock) -> Iterable[Markup]:
-    """One mark per event; where they are very many, one per neighbourhood, and it says so."""
+def marks(events: Sequence[Data], clock: Clock, named: Clock | None = None) -> Iterable[Markup]:
+    """One mark per event; where they are very many, one per neighbourhood, and it says so.
+
+    With `named`, one has its element and its last word beside it, where there is room.
+    """
     each = math.ceil(len(events) / MOST_MARKS)
     for at in range(0, len(events), each):
         near = events[at : at + each]
         tip = " · ".join(filter(None, (told(near[0], clock), more(len(near) - 1))))
-        yield mark(clock, near[0]["at_ns"], flavour(near[0]), tip)
+        beside = events[at + each]["at_ns"] if at + each < len(events) else clock.end_ns
+        roomy = (beside - near[0]["at_ns"]) / 1e6 > clock.width / 10
+        label = tag("b", near[0]["element"], " ", near[0]["name"].partition(".")[2])
+        shown = label if named and roomy else ""
+        yield mark(clock, near[0]["at_ns"], flavour(near[0]), tip, shown)
 
 
 def more(number: int) -> str:
@@ -236,6 +267,8 @@ def _fact(value: Any) -> str:
 
 def flavour(event: Data) -> str:
     """Bad news, good news, or neither, by the event's last word."""
+    if event["name"] == "process.started":
+        return "better"
     words = event["name"].partition(".")[2].split("_")
     if event["detector"] or any(word in WORSE for word in words):
         return "worse"

@@ -88,6 +88,16 @@ def since(ms: float) -> str:
     return ("−" if ms < 0 else "+") + milliseconds(abs(ms))
 
 
+def arrows(sentence: str) -> str:
+    """With arrows that a line is never broken in.
+
+    Examples:
+        >>> arrows("host1->leaf1 -> spine1")
+        'host1→leaf1 → spine1'
+    """
+    return sentence.replace("->", "→")
+
+
 def split(sentence: str) -> tuple[str, str, str]:
     """A finding's sentence as subject, expectation, and what was found.
 

@@ -17,7 +17,7 @@ from chaos.report.spread import counted, false_alarms
 from chaos.report.timeline import MOST_POINTS, thinned
 
 DATA = Path(__file__).parent.parent / "data" / "records"
-VOID = {"meta", "link", "br", "input", "rect", "line", "circle", "path"}
+VOID = {"meta", "link", "br", "input", "rect", "line", "circle", "path", "wbr"}
 
 
 class Page(HTMLParser):
@@ -225,6 +225,77 @@ def test_each_flap_is_shaded(passed):
 
     assert spans == [(0.0, 50.0), (200.0, 250.0), (400.0, 450.0)]
     assert len(seen.having("window")) == 4
+
+
+def test_each_fault_of_a_storm_has_a_lane_with_its_turns(passed):
+    """Stripes behind the lanes say that something was in force, and not what."""
+    trial = next(t for t in passed["trials"] if not t["placebo"])
+    zero = trial["windows"]["event"]["earliest_ns"]
+    trial["strikes"] = [
+        {"fault": name, "label": label, "text": f"{name}(…)", "at_ns": 0, "until_ns": 10**9,
+         "exposed": True}
+        for name, label in (("link_down", "first"), ("link_flap", ""))
+    ]  # fmt: skip
+    trial["proof"]["changes"] = [
+        {"fault": "x", "strike": strike, "text": f"change {strike}", "hit": 1, "cure": ""}
+        for strike in (0, 1)
+    ]
+    trial["proof"]["actions"] = [
+        {"planned_ns": at, "before_ns": at, "acknowledged_ns": at, "kind": kind, "change": change}
+        for change, kind, ms in (
+            *((0, "do", 0), (0, "undo", 300)),
+            *((1, "do", 100), (1, "undo", 150), (1, "do", 200), (1, "undo", 250)),
+        )
+        for at in (zero + ms * 10**6,)
+    ]
+    seen = Page(page(passed))
+    held = [a["title"] for a in seen.having("held")]
+
+    assert held == [
+        "link_down(…): from +0 ms for 300 ms",
+        "link_flap(…): from +100 ms for 50 ms",
+        "link_flap(…): from +200 ms for 50 ms",
+    ]
+    assert "first 300 ms link_flap 2 turns" in seen.text
+    assert "0–1000 ms first link_down(…) 0–1000 ms link_flap(…)" in seen.text
+
+
+def test_a_death_and_a_restart_are_named_where_they_were(passed):
+    """Among forty things that a job says they were one more dot, and the restart a red one."""
+    trial = next(t for t in passed["trials"] if not t["placebo"])
+    zero = trial["windows"]["event"]["earliest_ns"]
+    passed["events"] = [
+        {"trial": trial["number"], "at_ns": zero + ms * 10**6, "source": "collective", "node": "",
+         "name": name, "element": "rank1", "detector": detector, "facts": {}}
+        for ms, name, detector in (
+            *((1, "process.exited", "job_error"), (900, "process.started", "")),
+            *((2, "job.decided", ""), (905, "process.exited", "job_error")),
+        )
+    ]  # fmt: skip
+    source = page(passed)
+    lane = re.search(r"<h5>processes.*?</div></div>", source)[0]
+
+    assert "<b>rank1 exited</b>" in lane
+    assert lane.count('class="mark worse"') == 2
+    assert lane.count('class="mark better"') == 1
+    assert "<b>rank1 started</b>" not in lane, "no room: the next one comes 5 ms later"
+    assert "decided" not in lane
+
+
+def test_lengths_do_not_lie_on_each_other(passed):
+    """Behind its bar where there is room, else in it, else only told when pointed at."""
+    trial = next(t for t in passed["trials"] if not t["placebo"])
+    zero, end = trial["windows"]["event"]["earliest_ns"], trial["windows"]["end_ns"]
+    flow = next(s["element"] for s in trial["series"] if s["name"].startswith("arrived"))
+    late = (end - zero) // 10**6
+    trial["spans"] = [
+        {"name": "outage", "element": flow, "start_ns": zero + a * 10**6,
+         "end_ns": zero + b * 10**6, "facts": {}}
+        for a, b in ((1, 4), (5, 7), (late - 1500, late))
+    ]  # fmt: skip
+    drawn = [a["class"] for a in Page(page(passed)).having("outage")]
+
+    assert drawn == ["bar outage tight", "bar outage", "bar outage inner"]
 
 
 def test_a_trial_that_broke_off_says_so(passed):

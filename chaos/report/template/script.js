@@ -9,6 +9,7 @@
   const choose = (number) => {
     for (const chip of chips) chip.setAttribute("aria-selected", chip.dataset.trial === number);
     for (const trial of trials) trial.hidden = trial.dataset.number !== number;
+    dispatchEvent(new Event("resize"));
   };
   for (const chip of chips) chip.addEventListener("click", () => choose(chip.dataset.trial));
   const first = chips.find((chip) => !chip.querySelector("small")) || chips[0]; // not a placebo
@@ -97,7 +98,26 @@
           span.style.setProperty("--t", k * step);
         }
       });
+      fit();
     };
+
+    // A length stands behind its bar, in it where there is no room behind, or nowhere.
+    const fit = () => {
+      for (const plot of all(".job .plot, .flow .plot", line)) {
+        const edge = plot.getBoundingClientRect();
+        const bars = all(".bar", plot).map((bar) => [bar, bar.getBoundingClientRect()]);
+        bars.forEach(([bar, box]) => {
+          const room = (bar.firstElementChild?.offsetWidth || 0) + 8;
+          const later = bars.map(([, next]) => next.left).filter((left) => left > box.left);
+          const behind = Math.min(edge.right, ...later) - box.right > room;
+          const within = Math.min(edge.right, box.right) - Math.max(edge.left, box.left) > room;
+          bar.classList.toggle("inner", !behind && within);
+          bar.classList.toggle("tight", !behind && !within);
+        });
+      }
+    };
+    fit();
+    addEventListener("resize", fit);
 
     const zoom = line.insertAdjacentElement("afterbegin", document.createElement("div"));
     zoom.className = "zoom";
