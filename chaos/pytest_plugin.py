@@ -10,36 +10,21 @@ Measures become JUnit properties. With xdist each worker brings up a fabric of i
 from __future__ import annotations
 
 import argparse
-import asyncio
-import re
-import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chaos.errors import (
-    ApplyError,
-    BlockedError,
-    CapabilityError,
-    FabricError,
-    LeftoverError,
-    RailbreakError,
-    SpecError,
-)
+from chaos.errors import ApplyError, CapabilityError, LeftoverError, RailbreakError, SpecError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a session of anybody's tests loads this file, and few of them break anything
     from chaos.driver import Driver
     from chaos.experiment import Experiment
-    from chaos.fabric import Fabric
-    from chaos.objectives import Objective
-    from chaos.observe import Observer
     from chaos.record import Record
+    from chaos.session import Session
 
-T = TypeVar("T")
 DEFAULT_FABRIC = "clos-2x4x8"
 
 
@@ -98,101 +83,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "railbreak: breaks a fabric on purpose; needs root")
 
 
-class _Loop:
-    """One event loop in a thread of its own, so that fixtures of one session share a fabric."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="railbreak", daemon=True)
-        self.thread.start()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
-
-
-class Fabrics:
-    """Fabrics of this session, one per name, brought up when first asked for."""
-
-    def __init__(self, driver: str = "netns", on: str = "") -> None:
-        self._loop = _Loop()
-        self._driver, self._on = driver, on
-        self._up: dict[str, Driver | Exception] = {}
-        self._kept: Observer | None = None
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run asynchronous work to its end: the one synchronous face."""
-        return self._loop.call(work)
-
-    def get(self, name: str) -> Driver:
-        """The running fabric of that name; a fabric that once failed stays failed."""
-        name = self._on or name
-        if name not in self._up:
-            try:
-                self._up[name] = self.call(self._bring_up(name, self._driver, self._on))
-            except (FabricError, SpecError) as error:
-                self._up[name] = error
-        found = self._up[name]
-        if isinstance(found, CapabilityError):
-            pytest.skip(str(found))
-        if isinstance(found, Exception):
-            raise BlockedError(f"fabric {name}: {found}") from found
-        return found
-
-    async def observer(self, driver: Driver, probes: Mapping[str, Any]) -> Observer:
-        """Probes that go on from trial to trial, as long as they are the same ones."""
-        from chaos.observe import Observer
-
-        kept = self._kept
-        if kept is None or kept.driver is not driver or kept.probes != dict(probes):
-            await self.stop_probes()
-            self._kept = Observer(driver, probes)
-        assert self._kept is not None
-        return self._kept
-
-    async def stop_probes(self) -> None:
-        """End those that went on."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            await kept.stop()
-
-    @staticmethod
-    async def _bring_up(name: str, driver_name: str, on: str) -> Driver:
-        from chaos import drivers
-
-        if on:
-            return await drivers.attach(on)
-        driver = await drivers.named(driver_name).up(drivers.fabric(name, driver_name))
-        try:
-            await driver.wait_ready()
-        except BaseException:
-            await driver.down()
-            raise
-        return driver
-
-    def close(self) -> None:
-        """Take down every fabric of this session."""
-        self.call(self.stop_probes())
-        for driver in self._up.values():
-            if not isinstance(driver, Exception) and not self._on:
-                self.call(driver.down())
-        self._loop.close()
-
-
 @pytest.fixture(scope="session")
-def railbreak_fabrics(request: pytest.FixtureRequest) -> Iterator[Fabrics]:
+def railbreak_fabrics(request: pytest.FixtureRequest) -> Iterator[Session]:
     """Fabrics of this session; taken down at its end, except one that --fabric-on named."""
+    from chaos.session import Session
+
     option = request.config.getoption
-    fabrics = Fabrics(option("--fabric-driver"), option("--fabric-on") or "")
+    fabrics = Session(option("--fabric-driver"), option("--fabric-on") or "")
     try:
         yield fabrics
     finally:
@@ -208,7 +105,7 @@ def _fabric_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def fabric(request: pytest.FixtureRequest, railbreak_fabrics: Fabrics) -> Driver:
+def fabric(request: pytest.FixtureRequest, railbreak_fabrics: Session) -> Driver:
     """A fabric that forwards: `--fabric`, else the test's marker, else clos-2x4x8."""
     if not request.node.get_closest_marker("same_probes"):
         railbreak_fabrics.call(railbreak_fabrics.stop_probes())
@@ -218,9 +115,10 @@ def fabric(request: pytest.FixtureRequest, railbreak_fabrics: Fabrics) -> Driver
 @pytest.fixture
 def flow() -> Callable[..., Any]:
     """Describe a sequence-numbered UDP flow: `flow("host1", "host8", rate="2 kpps")`."""
+    from chaos.experiment_python import probe
 
     def make(source: str, target: str, **values: Any) -> Any:
-        return _probe("flow", source=source, target=target, **values)
+        return probe("flow", source=source, target=target, **values)
 
     return make
 
@@ -228,26 +126,19 @@ def flow() -> Callable[..., Any]:
 @pytest.fixture
 def job() -> Callable[..., Any]:
     """Describe a collective job: `job("host1", "host3", op="all_reduce", size="1 MiB")`."""
+    from chaos.experiment_python import probe
 
     def make(*hosts: str, **values: Any) -> Any:
-        return _probe("collective", hosts=list(hosts), **values)
+        return probe("collective", hosts=list(hosts), **values)
 
     return make
-
-
-def _probe(name: str, **values: Any) -> Any:
-    from chaos.registry import PROBES, build
-    from chaos.registry import load as load_registry
-
-    load_registry()
-    return build(PROBES, "probe", name, values)
 
 
 @pytest.fixture
 def trial(
     request: pytest.FixtureRequest,
     fabric: Driver,
-    railbreak_fabrics: Fabrics,
+    railbreak_fabrics: Session,
     record_property: Callable[[str, object], None],
 ) -> Callable[..., Record]:
     """Run an experiment on the fabric and hold the test to its verdict.
@@ -256,8 +147,19 @@ def trial(
     `trial(fault, probes, objectives, promise=…, …)` one made in Python.
     """
 
+    from chaos.experiment_python import made as make
+
     def hold(experiment: Any, *parts: Any, **values: Any) -> Record:
-        made = _experiment(request, experiment, parts, values)
+        made = make(
+            experiment,
+            parts,
+            values,
+            fabric=_fabric_name(request),
+            name=request.node.name,
+            told=(request.node.function.__doc__ or request.node.name).strip(),
+        )
+        if trials := request.config.getoption("--trials"):
+            made = replace(made, trials=trials)
         record = railbreak_fabrics.call(_run(request, made, fabric, railbreak_fabrics))
         for measure in record.measures:
             record_property(measure.name, measure.value)
@@ -268,63 +170,16 @@ def trial(
     return hold
 
 
-def _experiment(
-    request: pytest.FixtureRequest, first: Any, parts: tuple[Any, ...], values: dict[str, Any]
-) -> Experiment:
-    from chaos.experiment import Experiment, find
-
-    if isinstance(first, Experiment):
-        made = first
-    elif isinstance(first, str):
-        made = replace(find(first), **values)
-    else:
-        if len(parts) != 2:
-            raise SpecError(
-                "trial(fault, [probe, …], [objective, …]) expected, or trial(name) of a shipped "
-                f"experiment; got {1 + len(parts)} positional values"
-            )
-        probes, objectives = parts
-        values.setdefault("promise", (request.node.function.__doc__ or request.node.name).strip())
-        made = Experiment(
-            fabric=_fabric_name(request),
-            faults=() if first is None else (first,),
-            probes=_labelled(probes),
-            objectives=tuple(_objective(one) for one in objectives),
-            name=re.sub(r"\W+", "_", request.node.name),
-            **values,
-        )
-    trials = request.config.getoption("--trials")
-    return replace(made, trials=trials) if trials else made
-
-
-def _labelled(probes: Iterable[Any]) -> dict[str, Any]:
-    """Probes by label: `flow`, then `flow/b`, `flow/c` where one occurs again."""
-    found: dict[str, Any] = {}
-    for probe in probes:
-        again = sum(label.partition("/")[0] == probe.name for label in found)
-        found[f"{probe.name}/{_tail(again)}" if again else probe.name] = probe
-    return found
-
-
-def _tail(at: int) -> str:
-    return chr(ord("a") + at) if at < 26 else str(at + 1)
-
-
-def _objective(one: Any) -> Objective:
-    from chaos.objectives import objective
-
-    return objective(one) if isinstance(one, dict) else one
-
-
 async def _run(
-    request: pytest.FixtureRequest, made: Experiment, driver: Driver, fabrics: Fabrics
+    request: pytest.FixtureRequest, made: Experiment, driver: Driver, session: Session
 ) -> Record:
     from chaos import record as records
+    from chaos.experiment_python import be_at_home
     from chaos.ground import CALM_FOREIGN_PERCENT
     from chaos.report import junit, page
     from chaos.run import make_folder, run
 
-    _check(made, driver.fabric)
+    be_at_home(made, driver.fabric)
     folder = make_folder(Path(request.config.getoption("--runs")), made.name)
     load = request.config.getoption("--calm-load")
     same = request.node.get_closest_marker("same_probes") is not None
@@ -335,42 +190,17 @@ async def _run(
             folder,
             command=("pytest", request.node.nodeid),
             calm_foreign_percent=CALM_FOREIGN_PERCENT if load is None else load,
-            observer=await fabrics.observer(driver, made.probes) if same else None,
+            observer=await session.observer(driver, made.probes) if same else None,
         )
     except BaseException:
-        await fabrics.stop_probes()
+        await session.stop_probes()
         raise
     if record.verdict != "pass":  # whatever was wrong, the next test does not inherit it
-        await fabrics.stop_probes()
+        await session.stop_probes()
     data = records.to_json(record)
     (folder / "report.html").write_text(page(data))
     (folder / "junit.xml").write_text(junit(data))
     return record
-
-
-def _check(made: Experiment, fabric: Fabric) -> None:
-    """Refuse an experiment that does not fit; says which names a fabric of the user's lacks."""
-    from chaos import topology
-
-    try:
-        made.check(fabric)
-    except SpecError as error:
-        home = topology.load(made.fabric)
-        words = (str(one) for part in (*made.probes.values(), *made.faults) for one in _words(part))
-        lacking = sorted({word for word in words if word in home.nodes} - {*fabric.nodes})
-        if not lacking:
-            raise
-        raise BlockedError(
-            f"experiment {made.name} is written for fabric {made.fabric} and needs "
-            f"{', '.join(lacking)}, which fabric {fabric.name} lacks; write one that names its own "
-            f"nodes ({error})"
-        ) from None
-
-
-def _words(part: Any) -> Iterator[Any]:
-    for item in fields(part):
-        value = getattr(part, item.name)
-        yield from value if isinstance(value, tuple) else (value,)
 
 
 def settle(record: Record) -> None:

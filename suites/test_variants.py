@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from chaos.experiment import Phases, Range
+from chaos.experiment_python import probe
 from chaos.objectives import Objective, objective
 from chaos.registry import FAULTS, build, load
 from chaos.units import Duration
@@ -48,22 +49,21 @@ def shown(shows: dict[str, Any]) -> Iterator[Objective]:
 @pytest.fixture
 def traffic(request, flow, job, fabric):
     """Probes by the word of a variant."""
-    from chaos.pytest_plugin import _probe
-
     ends = {"source": "host1", "target": "host8"}
     ranks = ("host1", "host3", "host5", "host8")
     kinds = {
-        "flow": lambda: _probe("flow", **ends, rate="2 kpps"),
-        "jumbo": lambda: _probe("flow", **ends, rate="500 pps", size="4000 B"),
-        "roce": lambda: _probe("roce_flow", **ends, rate="2 kpps"),
-        "slow roce": lambda: _probe("roce_flow", **ends, rate="200 pps"),
+        "flow": lambda: probe("flow", **ends, rate="2 kpps"),
+        "jumbo": lambda: probe("flow", **ends, rate="500 pps", size="4000 B"),
+        "roce": lambda: probe("roce_flow", **ends, rate="2 kpps"),
+        "slow flow": lambda: probe("flow", **ends, rate="200 pps"),
+        "slow roce": lambda: probe("roce_flow", **ends, rate="200 pps"),
         "job": lambda: job(*ranks, op="all_reduce", size="64 KiB"),
         "job that restarts": lambda: job(*ranks, size="64 KiB", mode="restart"),
     }
     seen = ["kernel_events"]
     if any(node.runs == "frr" for node in fabric.fabric.nodes.values()):
         seen.append("routing")
-    return lambda word: [kinds[word](), *map(_probe, seen)]
+    return lambda word: [kinds[word](), *map(probe, seen)]
 
 
 def marked(variant: dict[str, Any]):

@@ -16,8 +16,8 @@ LAYERS = (
     WORDS,
     {"nos"},
     {"shipped", "worded", "document", "objectives", "topology", "experiment", "experiment_schema",
-     "experiment_values", "experiment_fit", "experiment_faults", "limits", "abort", "timing",
-     "arrivals", "trace"},
+     "experiment_values", "experiment_fit", "experiment_faults", "experiment_python", "limits",
+     "abort", "timing", "arrivals", "trace"},
     {"inventory"},
     {"aim", "strike", "collide", "strikes", "plan", "abridged", "bisection", "toll", "sight",
      "radius", "budget"},
@@ -28,7 +28,7 @@ LAYERS = (
     {"record", "measures", "judge", "observe", "ground", "expose", "calm", "watch", "storm",
      "apart", "trial"},
     {"preflight", "describe", "run", "replay", "report", "compare", "doctor", "catalogue"},
-    {"cli", "pytest_plugin"},
+    {"cli", "session", "pytest_plugin"},
 )  # fmt: skip
 
 

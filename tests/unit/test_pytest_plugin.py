@@ -2,7 +2,7 @@
 
 import pytest
 
-from chaos.pytest_plugin import _labelled
+from chaos.experiment_python import labelled
 from probes.flow import Flow
 from probes.routing import Routing
 
@@ -194,8 +194,8 @@ def test_a_load_is_a_share_with_its_unit(suite, given, said):
 
 def test_probes_of_one_name_are_all_kept():
     flows = [Flow("h1", "h2"), Flow("h2", "h1"), Flow("h1", "h3")]
-    found = _labelled((flows[0], Routing(), *flows[1:]))
+    found = labelled((flows[0], Routing(), *flows[1:]))
 
     assert list(found) == ["flow", "routing", "flow/b", "flow/c"]
     assert [found[label] for label in ("flow", "flow/b", "flow/c")] == flows
-    assert len(_labelled([flows[0]] * 40)) == 40
+    assert len(labelled([flows[0]] * 40)) == 40
