@@ -1,7 +1,4 @@
-"""SSH connections to many machines at once: opened side by side, host keys always checked.
-
-No password is ever read or sent: keys, the agent and the user's ssh_config say who we are.
-"""
+"""SSH connections to many machines at once: opened side by side, commands run over them."""
 
 from __future__ import annotations
 
@@ -11,19 +8,17 @@ import math
 import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import asyncssh
 
 from chaos.driver import Done
+from chaos.drivers.ssh.dial import CONNECT_S, dial, hop
 from chaos.drivers.ssh.refused import sentence
 from chaos.drivers.ssh.target import Target
 from chaos.errors import FabricError, near
 from chaos.timeline import now_ns
 
-CONNECT_S = 20.0
-KEEPALIVE_S, KEEPALIVE_COUNT = 5, 3
 #: Handshakes at one time: servers drop the eleventh unauthenticated one (`MaxStartups`), jump hosts
 #: feel that most, and each costs processor time here.
 AT_ONCE = 32
@@ -35,20 +30,6 @@ MOST_CONNECTIONS = 8
 #: How much longer than its own deadline a command may stay silent before the connection is blamed.
 GRACE_S = 10.0
 _KILLED = 137
-
-
-class _Client(asyncssh.SSHClient):
-    """Remembers the host key that was not trusted."""
-
-    offered: str = ""
-
-    def validate_host_public_key(
-        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
-    ) -> bool:
-        """Called only for a key that is in no file of known hosts: never trusted."""
-        kind = key.get_algorithm()
-        self.offered = f"{kind} {key.get_fingerprint()}"
-        return False
 
 
 class Connection:
@@ -178,6 +159,11 @@ async def whole_lines(reader: asyncssh.SSHReader[bytes]) -> AsyncIterator[bytes]
                 yield line
 
 
+def last_words(said: bytes) -> str:
+    """The last line that a program said; empty for none."""
+    return said.decode(errors="replace").strip().rpartition("\n")[2]
+
+
 def _code(process: asyncssh.SSHClientProcess[bytes]) -> int | None:
     if process.exit_status is not None and process.exit_status >= 0:
         return process.exit_status
@@ -256,20 +242,15 @@ class Connections:
             FabricError: one sentence: what failed, and the cure.
         """
         tunnel = await self._through(target) if target.jump else None
-        client = _Client()
         async with self._turn:
-            try:
-                async with asyncio.timeout(self._connect_s):
-                    return await _dial(target, client, tunnel)
-            except (OSError, TimeoutError, asyncssh.Error, ValueError) as error:
-                raise FabricError(sentence(target, error, offered=client.offered)) from None
+            return await dial(target, tunnel, self._connect_s)
 
     async def _through(self, target: Target) -> asyncssh.SSHClientConnection:
         """The connection to its last jump host; each is opened once and shared."""
         if target.jump not in self._jumps:
             before, _, last = target.jump.rpartition(",")
-            hop = _hop(last, replace(target, jump=before))
-            self._jumps[target.jump] = asyncio.create_task(self.dial(hop))
+            jump = hop(last, replace(target, jump=before))
+            self._jumps[target.jump] = asyncio.create_task(self.dial(jump))
         return await asyncio.shield(self._jumps[target.jump])
 
     async def close(self) -> None:
@@ -287,57 +268,3 @@ class Connections:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-
-def _hop(text: str, like: Target) -> Target:
-    """A jump host `[user@]host[:port]` (IPv6 in brackets), reached with the target's own files."""
-    user, _, rest = text.strip().rpartition("@")
-    host, port = rest, 0
-    if rest.startswith("["):
-        host, _, tail = rest[1:].partition("]")
-        port = int(tail[1:]) if tail[1:].isdecimal() else 0
-    elif rest.count(":") == 1:
-        host, _, tail = rest.partition(":")
-        port = int(tail) if tail.isdecimal() else 0
-    name = f"jump host {host} (for {like.name})"
-    return replace(like, name=name, address=host, port=port, user=user, platform="")
-
-
-async def _dial(
-    target: Target, client: _Client, tunnel: asyncssh.SSHClientConnection | None
-) -> asyncssh.SSHClientConnection:
-    given = _settings(target) | {"client_factory": lambda: client}
-    if tunnel is not None:
-        given["tunnel"] = tunnel
-    if "known_hosts" not in given:
-        options = await asyncssh.SSHClientConnectionOptions.construct(host=target.address, **given)
-        if options.known_hosts is None:  # an ssh_config may switch the check off: it stays on
-            given["known_hosts"] = _host_keys("~/.ssh/known_hosts")
-    return await asyncssh.connect(target.address, **given)
-
-
-def _settings(target: Target) -> dict[str, Any]:
-    """What is asked of asyncssh; what the target leaves open is left to ssh_config."""
-    given: dict[str, Any] = {
-        "keepalive_interval": KEEPALIVE_S,
-        "keepalive_count_max": KEEPALIVE_COUNT,
-        "preferred_auth": "publickey",
-        "password": None,
-        "login_timeout": CONNECT_S,
-    }
-    if target.port:
-        given["port"] = target.port
-    if target.user:
-        given["username"] = target.user
-    if target.key_file:
-        given["client_keys"] = [str(Path(target.key_file).expanduser())]
-    if target.ssh_config:
-        given["config"] = [str(Path(target.ssh_config).expanduser())]
-    if target.known_hosts:
-        given["known_hosts"] = _host_keys(target.known_hosts)
-    return given
-
-
-def _host_keys(file: str) -> str | bytes:
-    path = Path(file).expanduser()
-    return str(path) if path.is_file() else b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from chaos.drivers.ssh.connect import Connection
+from chaos.drivers.ssh.connect import Connection, last_words
 from chaos.errors import FabricError
 
 _CURE = (
@@ -23,7 +23,7 @@ async def find(connection: Connection) -> tuple[str, str]:
         return "", str(error)
     path = path_in(done.stdout.decode(errors="replace"))
     if done.code:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        said = last_words(done.stderr)
         return "", f"{name}: vtysh does not answer ({said or f'status {done.code}'}); is FRR up?"
     if not path:
         return "", f"{name}: FRR writes no log file; {_CURE}"

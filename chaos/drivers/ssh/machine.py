@@ -14,7 +14,7 @@ import asyncssh
 
 from chaos.drivers.ssh import clock, ship
 from chaos.drivers.ssh.clock import Clock
-from chaos.drivers.ssh.connect import Connection, whole_lines
+from chaos.drivers.ssh.connect import Connection, last_words, whole_lines
 from chaos.drivers.ssh.prepare import PREPARE
 from chaos.drivers.ssh.process import RemoteProcess
 from chaos.errors import CapabilityError, FabricError
@@ -148,7 +148,7 @@ class Machine:
         last = b""
         with contextlib.suppress(Exception):
             last = await self._process.stderr.read()
-        said = last.decode(errors="replace").strip().rpartition("\n")[2]
+        said = last_words(last)
         self._lost = self._lost or f"our program there ended{': ' if said else ''}{said}"
         for waiting in self._waiting.values():
             if not waiting.done():
@@ -189,7 +189,7 @@ class Machine:
         """
         done = await self.connection.run(self.argv(module, *words), stdin=stdin)
         if done.code:
-            last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            last = last_words(done.stderr)
             raise FabricError(f"{self.name}: {module} failed: {last}")
         return done.stdout
 
@@ -234,5 +234,5 @@ async def _told(process: asyncssh.SSHClientProcess[bytes], name: str) -> dict[st
         said[key] = value
         if key == "no":
             raise CapabilityError(f"{name}: {value}")
-    last = (await process.stderr.read()).decode(errors="replace").strip().rpartition("\n")[2]
+    last = last_words(await process.stderr.read())
     raise CapabilityError(f"{name}: commands there cannot be run as root: {last or 'no word'}")

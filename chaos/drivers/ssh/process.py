@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 
 from chaos.drivers.ssh.clock import Clock
-from chaos.drivers.ssh.connect import Connection, whole_lines
+from chaos.drivers.ssh.connect import Connection, last_words, whole_lines
 from chaos.errors import FabricError
 
 
@@ -62,7 +62,7 @@ class RemoteProcess:
                 async with asyncio.timeout(1.0):
                     last = await process.stderr.read()
             process.close()
-            said = last.decode(errors="replace").strip().rpartition("\n")[2]
+            said = last_words(last)
             raise FabricError(
                 f"{connection.target.name}: program {name} did not start: {said or 'no word'}"
             )
