@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from chaos.aim import aim
-from chaos.change import Change, NodePower, PacketDrop, PacketRule, Where
+from chaos.change import Change, NodePower, PacketDrop, PacketRule, Place, Where
+from chaos.changes.queue import QUEUES
 from chaos.errors import CapabilityError
 from chaos.experiment import Experiment
 from chaos.fabric import Crossing, Fabric
-from chaos.packets.engines import There, choose
+from chaos.packets.engines import At, There, choose
 from chaos.strike import Strike, as_text
 from chaos.strikes import Slot, Storm, slots, storms
 
@@ -236,6 +238,10 @@ def commands(change: Change, ifname: str = "", there: There | None = None) -> li
         except CapabilityError as error:
             return [head, f"             not made: {error}"]
         change = change.settled(there)
+    sends = isinstance(there, At) and there.sends and engine is not None and engine.name in QUEUES
+    if sends and change.place.side == "wire":
+        change = replace(change, place=Place(change.place.node, change.place.port))
+        head += f"\n             made as {change.describe()}"
     place = change.place
     if place.process:
         where = Where(pid=1)

@@ -79,9 +79,9 @@ class LocalReach(ABC):
     def engines(cls) -> Mapping[str, str] | None:
         """Engines of packet rules by name → why one is not on this machine; each is tried.
 
-        Only the interface is reached that receives; a driver that reaches more says so.
+        Only the interfaces are reached that receive and send; a driver that reaches more says so.
         """
-        return At(False, Here())
+        return At(False, Here(), sends=True)
 
     def bars(self, program: Program) -> str:
         """Every program runs where namespaces are on this machine."""

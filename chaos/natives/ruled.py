@@ -30,7 +30,9 @@ def ruled(
     if then.how is None and change.engine == AUTO:
         change = change.settled(None)  # nftables says by itself what it lacks
     else:
-        change = change.settled(At(bool(where.across), Here()) if saved is None else None)
+        across = bool(where.across) and not where.leaving
+        at = At(across, Here(), sends=where.leaving)
+        change = change.settled(at if saved is None else None)
     if change.engine in QUEUES:
         return Queued.open(change, where, saved)
     kind = Detoured if change.engine in ("nfqueue", "worker") else Dropped

@@ -31,7 +31,8 @@ AUTO = "auto"
 There = Mapping[str, str]
 SEED = "netem seed"
 #: Engines that put packets out of the other inner end of a cable.
-_ACROSS = ("netem", "htb", "worker")
+_QUEUES = ("netem", "htb")
+_ACROSS = (*_QUEUES, "worker")
 _NO_CABLE = (
     "it puts packets out of the other inner end of a cable, and only the interface is reached that "
     "receives; use the embedded fabric (driver netns)"
@@ -83,6 +84,8 @@ class At(Mapping[str, str]):
     Attributes:
         across: Both inner ends of a cable are reached; else only the interface that receives.
         there: What is there besides; by default all.
+        sends: The port that sends is reached as well: a queue that is asked for by its name lies
+            there.
 
     Examples:
         >>> At(across=False)["worker"].partition(",")[0]
@@ -93,6 +96,7 @@ class At(Mapping[str, str]):
 
     across: bool
     there: There = field(default_factory=lambda: dict.fromkeys(ENGINES, ""))
+    sends: bool = False
 
     def __getitem__(self, name: str) -> str:
         if name in _ACROSS and not self.across:
@@ -230,11 +234,16 @@ _NEAR: Mapping[Name, Callable[[Action], bool]] = {
 
 
 def _asked(then: Action, there: There | None, name: Name) -> Engine:
-    if there is not None and (why := _not_there(name, there)):
+    if there is not None and (why := _not_there(name, _by_name(name, there))):
         others = (one for one in ENGINES if not unable(one, then) and not _not_there(one, there))
         instead = next((f"; or leave engine out, then {one} does it" for one in others), "")
         raise CapabilityError(f"{then} by engine {name}: {why}{instead}")
     return Engine(name, "; ".join(("it was asked for", *_notes(name, then, there))))
+
+
+def _by_name(name: Name, there: There) -> There:
+    """Where one that is asked for is looked for: a queue may lie at the port that sends."""
+    return there.there if isinstance(there, At) and there.sends and name in _QUEUES else there
 
 
 def _notes(name: Name, then: Action, there: There | None) -> Iterator[str]:

@@ -287,8 +287,8 @@ class SshDriver:
 
     @classmethod
     def engines(cls) -> Mapping[str, str] | None:
-        """Those that can be where a machine receives; each tries its own when a rule is armed."""
-        return At(False)
+        """Those that can be where a machine receives or sends; each tries its own when armed."""
+        return At(False, sends=True)
 
     # ------------------------------------------------------------------ acting
 
