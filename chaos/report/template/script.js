@@ -103,6 +103,11 @@
 
     // A length stands behind its bar, in it where there is no room behind, or nowhere.
     const fit = () => {
+      for (const bar of all(".fall .bar:not(.censored)", line)) {
+        const room = (bar.firstElementChild?.offsetWidth || 0) + 12;
+        const edge = bar.parentElement.getBoundingClientRect().right;
+        bar.classList.toggle("late", edge - bar.getBoundingClientRect().right < room);
+      }
       for (const plot of all(".job .plot, .flow .plot", line)) {
         const edge = plot.getBoundingClientRect();
         const bars = all(".bar", plot).map((bar) => [bar, bar.getBoundingClientRect()]);
