@@ -10,28 +10,24 @@ from typing import Any
 from chaos.abort import Abort
 from chaos.arrivals import Arrivals
 from chaos.document import Document, join
-from chaos.errors import SpecError, near
+from chaos.errors import SpecError
 from chaos.experiment_fit import fits, fits_storm, places
+from chaos.experiment_parts import (
+    can_be_exposed,
+    can_be_judged,
+    first_exposed,
+    has_its_rank,
+    kinds,
+)
 from chaos.fabric import Fabric
 from chaos.limits import UNLIMITED, Limits
-from chaos.objectives import (
-    Bound,
-    DetectedBy,
-    FalseAlarms,
-    Named,
-    Objective,
-    UndetectedBy,
-    detectors,
-)
-from chaos.registry import PROBES
+from chaos.objectives import Objective, detectors
 from chaos.timing import Range, Timing, settle
 from chaos.trace import Trace
 from chaos.units import Duration
 
 #: Measures that every trial has, whatever its probes.
 EVERY_TRIAL = ("detection_first_ms", "localisation_ms", "localisation_right_percent")
-#: Of probes that send traffic, those of which one is taken as the exposed one first, in this order.
-TRAFFIC = ("flow", "collective")
 SHORTEST, LONGEST = Duration.parse("100 ms"), Duration.parse("1 h")
 SHORT, USUAL, LIFE = Duration.parse("1.5 s"), Duration.parse("2 s"), Duration.parse("60 s")
 ONCE = Range(SHORT, SHORT)
@@ -114,14 +110,21 @@ class Experiment:
             object.__setattr__(self, "placebos", 0 if self.placebo else 1)
         self._check_timings()
         if self.exposed is None:
-            object.__setattr__(self, "exposed", self._only_traffic())
+            with self._at():
+                chosen = "none" if self.placebo else first_exposed(self.probes)
+            object.__setattr__(self, "exposed", chosen)
         self._check_counts()
-        self._check_exposed()
-        self._check_ranks()
+        with self._at():
+            can_be_exposed(str(self.exposed), self.probes, self.placebo)
+        for fault, place in self._every_fault():
+            with self._at(place):
+                has_its_rank(fault, self.probes)
         for at, condition in enumerate(self.abort):
-            self._check_abort(f"abort[{at}]", condition)
+            with self._at(f"abort[{at}]"):
+                condition.asked(self.probes)
         for at, one in enumerate(self.objectives):
-            self._check_objective(f"objectives[{at}]", one)
+            with self._at(f"objectives[{at}]"):
+                can_be_judged(one, self.probes, self.measures, self.placebo, self.placebos or 0)
 
     @property
     def placebo(self) -> bool:
@@ -158,14 +161,10 @@ class Experiment:
         for label, probe in self.probes.items():
             _, slash, word = label.partition("/")
             names += [f"{word}_{name}" if slash else name for name in probe.schema]
-        names += [f"detection_{name}_ms" for name, of in detectors().items() if of in self._kinds]
+        spoken = kinds(self.probes)
+        names += [f"detection_{name}_ms" for name, of in detectors().items() if of in spoken]
         names += [f"{label}_{name}" for label in self.labels for name in tuple(names)]
         return tuple(dict.fromkeys(names))
-
-    @property
-    def _kinds(self) -> set[str]:
-        """Registered names of the probes, labels left out."""
-        return {label.partition("/")[0] for label in self.probes}
 
     def wrong(self, message: str, at: str = "") -> SpecError:
         """A refusal of one field, with file and line where they are known."""
@@ -197,7 +196,7 @@ class Experiment:
             self.trace.check(fabric)
 
     @contextmanager
-    def _at(self, place: str) -> Iterator[None]:
+    def _at(self, place: str = "") -> Iterator[None]:
         """Refusals inside, as those of a field within `place`."""
         try:
             yield
@@ -217,6 +216,15 @@ class Experiment:
     def _fault_field(self, at: int, fault: Any) -> str:
         label = self._timings[at].label
         return f"{self.place(at)}.{fault.name}" + (f"/{label}" if label else "")
+
+    def _every_fault(self) -> Iterator[tuple[Any, str]]:
+        """Faults that are written, drawn or traced, each with its field."""
+        for at, fault in enumerate(self.faults):
+            yield fault, self._fault_field(at, fault)
+        for row in self.trace.rows if self.trace else ():
+            yield row.fault, "trace"
+        for at, drawn in enumerate(self.arrivals):
+            yield drawn.of, f"{self.place(at, 'arrivals')}.of"
 
     def place(self, at: int, many: str = "faults") -> str:
         """The field of one of the faults, or of the arrivals, as it is written."""
@@ -246,27 +254,6 @@ class Experiment:
                 )
             taken[one.label] = f"faults[{at}]"
 
-    def _only_traffic(self) -> str:
-        if self.placebo:
-            return "none"
-        senders = [label for label, probe in self.probes.items() if hasattr(probe, "streams")]
-        ours = [[one for one in senders if one.partition("/")[0] == kind] for kind in TRAFFIC]
-        others = [one for one in senders if one.partition("/")[0] not in TRAFFIC]
-        for labels in (*ours, others):
-            if len(labels) > 1:
-                raise self.wrong(
-                    f"name as exposed the probe whose traffic must cross the fault: "
-                    f"{' or '.join(labels)}",
-                    "probes",
-                )
-            if labels:
-                return labels[0]
-        kinds = dict.fromkeys((*TRAFFIC, *(n for n in PROBES if hasattr(PROBES[n], "streams"))))
-        raise self.wrong(
-            f"a fault needs a probe with traffic ({' or '.join(kinds)}) to prove that it was met",
-            "probes",
-        )
-
     def _check_counts(self) -> None:
         for name, low in (("trials", 1), ("placebos", 0)):
             found = getattr(self, name)
@@ -281,76 +268,6 @@ class Experiment:
                 f"max_life {self.max_life} is shorter than the storm, {self.phases.storm.high}",
                 "max_life",
             )
-
-    def _check_exposed(self) -> None:
-        if self.exposed == "none":
-            if not self.placebo:
-                raise self.wrong("none is for experiments without a fault", "exposed")
-        elif self.exposed not in self.probes:
-            raise self.wrong(
-                f"no probe {self.exposed!r}; {near(self.exposed or '', self.probes)}", "exposed"
-            )
-        elif not hasattr(self.probes[str(self.exposed)], "streams"):
-            raise self.wrong(f"probe {self.exposed} sends no traffic of its own", "exposed")
-
-    def _check_ranks(self) -> None:
-        """A rank is a rank of one job; two jobs both have a rank 0."""
-        jobs = [label for label in self.probes if label.partition("/")[0] == "collective"]
-        traced = [(row.fault, "trace") for row in (self.trace.rows if self.trace else ())]
-        written = [(fault, self._fault_field(at, fault)) for at, fault in enumerate(self.faults)]
-        drawn = [(a.of, f"{self.place(n, 'arrivals')}.of") for n, a in enumerate(self.arrivals)]
-        for fault, place in (*written, *traced, *drawn):
-            if any(item.name == "rank" for item in fields(fault)) and len(jobs) != 1:
-                found = f"both {' and '.join(jobs)} have ranks" if jobs else "there is none"
-                raise self.wrong(
-                    f"a fault of a rank needs exactly one collective job among the probes; {found}",
-                    place,
-                )
-            modes = getattr(fault, "job_modes", ())
-            mode = getattr(self.probes[jobs[0]], "mode", "") if jobs else ""
-            if modes and mode not in modes:
-                raise self.wrong(
-                    f"{fault.name} needs a job in mode {' or '.join(modes)}, and {jobs[0]} is in "
-                    f"mode {mode}",
-                    place,
-                )
-
-    def _check_abort(self, at: str, condition: Abort) -> None:
-        try:
-            condition.asked(self.probes)
-        except SpecError as error:
-            raise self.wrong(error.reason, join(at, error.field or "")) from None
-
-    def _check_objective(self, at: str, one: Objective) -> None:
-        needed: tuple[str, ...] = ()
-        if isinstance(one, Bound) and one.measure not in (known := self.measures):
-            raise self.wrong(
-                f"no measure {one.measure!r} from these probes; {near(one.measure, known)}",
-                join(at, "measure"),
-            )
-        if isinstance(one, DetectedBy | UndetectedBy | Named) and self.placebo:
-            raise self.wrong(
-                f"{one.key} needs a fault; for placebo trials use false_alarms", join(at, one.key)
-            )
-        if isinstance(one, DetectedBy):
-            needed = (one.detector,)
-        if isinstance(one, UndetectedBy):
-            needed = one.detectors
-        if isinstance(one, FalseAlarms) and not self.placebo and not self.placebos:
-            raise self.wrong("needs placebo trials, and placebos is 0", join(at, one.key))
-        if isinstance(one, FalseAlarms | Named) and not self._kinds & set(detectors().values()):
-            raise self.wrong(
-                "no probe of this experiment has a detector, so nothing could ever speak; add one, "
-                f"such as {' or '.join(dict.fromkeys(detectors().values()))}",
-                join(at, one.key),
-            )
-        for word in needed:
-            probe = detectors()[word]
-            if probe not in self._kinds:
-                raise self.wrong(
-                    f"detector {word} is reported by probe {probe}, which is not among the probes",
-                    join(at, one.key),
-                )
 
 
 def quoted(values: Mapping[str, Any], reason: str) -> str:
