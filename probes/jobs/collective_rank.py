@@ -126,12 +126,6 @@ def process_state(rank: Rank) -> str:
         return ""
 
 
-def cpu() -> list[int]:
-    """Ticks of this machine: user, nice, system, idle, iowait, irq, softirq, steal."""
-    with open("/proc/stat") as stat:
-        return [int(word) for word in stat.readline().split()[1:9]]
-
-
 async def lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     """Lines until the other side is gone, however it went."""
     with contextlib.suppress(ConnectionError):

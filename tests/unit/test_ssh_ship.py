@@ -24,7 +24,7 @@ NEWER = {
     "math": {"exp2", "cbrt", "sumprod"},
 }
 #: Programs that run beside the machine's own torch, whose Python may be newer.
-LAUNCHERS = {"probes.jobs.collective"}
+LAUNCHERS = {"probes.jobs.collective", "probes.jobs.collective_group"}
 
 
 def newer(source):
