@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ import torch.distributed as dist
 from probes.jobs.collective_values import PATTERN, Layout, own
 
 _STRIDE, _EDGE = 997, 64
+_WAIT = timedelta(milliseconds=50)
+#: gloo's words for "this wait is over, the operation lives on"; any other text is an error.
+_ALIVE = "Operation timed out!"
 
 
 _memcmp = ctypes.CDLL(None).memcmp
@@ -90,6 +94,23 @@ class Buffers:
         if op == "reduce_scatter":
             return dist.reduce_scatter_tensor(out, inp, group=group, async_op=True)
         return dist.all_to_all_single(out, inp, group=group, async_op=True)
+
+    def wait(self, work: Any) -> None:
+        """Wait in slices of 50 ms: an elapsed slice leaves the operation alive.
+
+        Raises:
+            RuntimeError: it failed; in the library's words.
+        """
+        while True:
+            try:
+                work.wait(_WAIT)
+            except RuntimeError as error:
+                if str(error).strip() != _ALIVE:
+                    raise
+                continue
+            if self._out.is_cuda:
+                torch.cuda.current_stream().synchronize()
+            return
 
     def flagged(self) -> bool:
         """Whether any rank asked to stop in this iteration."""

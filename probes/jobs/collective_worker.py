@@ -1,4 +1,4 @@
-"""One rank of the collective job. With `collective_buffers` the only code that needs torch.
+"""One rank of the collective job. It, its buffers and its store are the only code that needs torch.
 
 States: waiting for a group -> iterating -> (stopped | paused | aborted | failed) -> waiting. The
 coordinator decides; this process never ends by itself except when the coordinator is gone.
@@ -10,12 +10,9 @@ import contextlib
 import os
 import platform
 import queue
-import re
 import signal
 import socket
 import sys
-from collections import deque
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -26,35 +23,15 @@ from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 
 from chaos.timeline import now_ns
 from probes.jobs import collective_sockets as sockets
-from probes.jobs.collective_buffers import Buffers, Wrong
-from probes.jobs.collective_calm import Baseline, quantile
+from probes.jobs.collective_buffers import Buffers
+from probes.jobs.collective_calm import Baseline
 from probes.jobs.collective_channel import Recorder, listen
+from probes.jobs.collective_errors import kind_of
 from probes.jobs.collective_heartbeat import Mesh
+from probes.jobs.collective_loop import Loop
 from probes.jobs.collective_sampler import Progress, Sampler
 from probes.jobs.collective_store import ChannelStore, Shelves
-from probes.jobs.collective_values import SHARED, Layout
-
-WARMUP, STEADY = 10, 40
-#: Every so many iterations all values are checked in calm, and hashed where all are checked.
-EVERY, HASHED = 50, 10
-_WAIT = timedelta(milliseconds=50)
-#: gloo's words for "this wait is over, the operation lives on"; any other text is an error.
-_ALIVE = "Operation timed out!"
-_KINDS = {
-    r"timed out waiting": "op_dead",
-    r"connection reset": "conn_reset",
-    r"connection closed|pair closure|broken pipe": "conn_closed",
-    r"connection timed out|timed out connecting": "conn_timeout",
-    r"unreachable|no route": "unreachable",
-    r"connectfullmesh|rendezvous": "init",
-    r"store": "store",
-}
-
-
-def kind_of(message: str) -> str:
-    """The class of an error, from the library's words."""
-    low = message.lower()
-    return next((kind for words, kind in _KINDS.items() if re.search(words, low)), "other")
+from probes.jobs.collective_values import Layout
 
 
 class Worker:
@@ -85,13 +62,9 @@ class Worker:
         )
         self.shelves = Shelves()
         self.store: Store | None = None
-        self.flag = False
-        self.full = spec["check"] == "full"
-        self.phase = "calm"
-        self.buffers: Buffers
-        self.counted = self.wrong = 0
+        self.loop = Loop(spec, self.recorder, self.baseline, self.progress, self._settled)
         self.cut: tuple[sockets.Connection, ...] = ()
-        self.iterating = self.aborting = self.misled = False
+        self.aborting = False
         signal.signal(signal.SIGUSR1, self._mislead)
         listen(channel, self._command)
 
@@ -102,10 +75,10 @@ class Worker:
         if what == "gone":
             os._exit(0)
         elif what in ("stop", "pause"):
-            self.flag = True
+            self.loop.flag = True
             self.inbox.put(command)
         elif what == "phase":
-            self._phase(command["name"])
+            self.loop.enter(command["name"])
         elif what == "abort":
             self._abort(command)
         elif what == "store":
@@ -117,24 +90,13 @@ class Worker:
         else:
             self.inbox.put(command)
 
-    def _phase(self, name: str) -> None:
-        self.phase = name
-        if name == "calm":
-            self.baseline.relearn()
-        elif not self.baseline.frozen:
-            self.baseline.freeze()
-            self.say("baseline", **self.baseline.record())
-        if name == "storm":
-            self.full = True
-        self.say("phase", name=name)
-
     def _abort(self, command: dict[str, Any]) -> None:
         """Cut the group's connections; the loop then says whether the operation returned."""
         self.aborting = True
         started = now_ns()
         self.say("aborting", by=command.get("by", "coordinator"), reason=command.get("reason", ""))
         cut = 0
-        if self.cuda and self.iterating:
+        if self.cuda and self.loop.running:
             with contextlib.suppress(Exception):
                 c10d._abort_process_group()
         else:
@@ -143,7 +105,7 @@ class Worker:
 
     def _mislead(self, number: int, frame: object) -> None:
         """A fault asks for one wrong value in what this rank contributes next."""
-        self.misled = True
+        self.loop.misled = True
 
     def _tell_heartbeat(
         self, kind: str, peer: int, source: int, silence_ms: float, missed: int
@@ -159,7 +121,6 @@ class Worker:
         self._hello()
         self.sampler.start()
         self.sampler.longest_silence = self.mesh.longest_ms
-        reason = "stop"
         while True:
             command = self.inbox.get()
             if command["cmd"] == "stop":
@@ -172,7 +133,13 @@ class Worker:
                 self._group(command)
             elif command["cmd"] == "aborted":
                 self._aborted(command)
-        self.say("end", reason=reason, iters=self.counted, bad=self.wrong, lost=self.recorder.lost)
+        self.say(
+            "end",
+            reason="stop",
+            iters=self.loop.counted,
+            bad=self.loop.wrong,
+            lost=self.recorder.lost,
+        )
         self.sampler.flush(now_ns())
         for _ in range(100):
             if self.recorder.flush():
@@ -196,19 +163,25 @@ class Worker:
     def _group(self, command: dict[str, Any]) -> None:
         """Join a group and iterate until it ends, for whatever reason."""
         members = [int(rank) for rank in command["members"]]
-        self.flag = self.aborting = False
+        self.loop.flag = self.aborting = False
         self.recorder.common["inc"] = command["inc"]
         started = now_ns()
         try:
-            self._join(command, members)
+            buffers = self._join(command, members)
         except (RuntimeError, ValueError) as error:
             self._failed(error, -1, "init")
             return
         took = (now_ns() - started) / 1e9
         self.say("group", world=len(members), members=members, took_s=took)
-        self._iterate(int(command["first"]), int(command["inc"]) == 0)
+        try:
+            self.loop.run(buffers, int(command["first"]), int(command["inc"]) == 0)
+        except RuntimeError as error:
+            self._failed(error, self.progress.i, "op")
+        finally:
+            self.progress.began_ns = self.progress.done_ns = 0
+            self.sampler.flush(now_ns())
 
-    def _join(self, command: dict[str, Any], members: list[int]) -> None:
+    def _join(self, command: dict[str, Any], members: list[int]) -> Buffers:
         if dist.is_initialized():
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
@@ -224,12 +197,13 @@ class Worker:
             timeout=timedelta(seconds=self.spec["timeout_s"]),
         )
         layout = Layout(self.spec["op"], world, max(1, int(self.spec["bytes"]) // 4))
-        self.buffers = Buffers(layout, place, "cuda" if self.cuda else "cpu")
+        buffers = Buffers(layout, place, "cuda" if self.cuda else "cpu")
         self.sampler.common = {
             "op": layout.op, "bytes": layout.bytes, "world": world, "node": self.spec["node"],
         }  # fmt: skip
         self._before = before
         self._find_connections()
+        return buffers
 
     def _shared(self, command: dict[str, Any]) -> Store:
         """The store of a new group: a file in memory, or one that the coordinator passes on.
@@ -246,99 +220,10 @@ class Worker:
         self.cut = tuple(c for c in sockets.connections() if c.inode not in self._before)
         self.sampler.watch(self.cut, self.ranks)
 
-    def _iterate(self, first: int, fresh: bool) -> None:
-        self.iterating = True
-        gaps: deque[float] = deque(maxlen=10)
-        begun, i = now_ns(), first
-        self.progress.done_ns = begun
-        try:
-            while True:
-                if self._once(i, first, fresh, gaps):
-                    self.say("paused", i=i)
-                    return
-                i += 1
-        except RuntimeError as error:
-            self._failed(error, i, "op")
-        finally:
-            self.iterating = False
-            self.progress.began_ns = self.progress.done_ns = 0
-            self.sampler.flush(now_ns())
-
-    def _once(self, i: int, first: int, fresh: bool, gaps: deque[float]) -> bool:
-        """One iteration; whether all ranks agreed to end with it."""
-        state, buffers = self.progress, self.buffers
-        state.i = i
-        buffers.fill(i, self.flag)
-        if self.misled and buffers.contributes(i):
-            self.misled = False
-            buffers.mislead()
-            self.say("misled", i=i, op=buffers.layout.op)
-        t0 = now_ns()
-        state.began_ns = t0
-        self._wait(buffers.start(i, None))
-        t1 = now_ns()
-        state.began_ns = 0
-        full = self.full or i - first < WARMUP or i % EVERY == 0
-        if self.spec["corrupt_rank"] == self.rank and i == self.spec["corrupt_at"]:
-            buffers.spoil(self.spec["corrupt_index"])
-        wrong = buffers.check_all(i) if full else buffers.check_some(i)
-        if wrong:
-            self._corrupt(i, wrong)
-        if full and i % HASHED == 0 and buffers.layout.op in SHARED:
-            self.say("hash", i=i, hash=f"{buffers.hash():016x}")
-        done = now_ns()
-        state.batch.append((i, t0, t1, (done - t1) // 1000, full, wrong is not None))
-        self.counted += 1
-        gap = (done - state.done_ns) / 1e6
-        state.done_ns = done
-        self._learn(i - first, gap, (t1 - t0) / 1e6, gaps, fresh)
-        return buffers.flagged()
-
-    def _wait(self, work: Any) -> None:
-        """Wait in slices of 50 ms: an elapsed slice leaves the operation alive."""
-        while True:
-            try:
-                work.wait(_WAIT)
-            except RuntimeError as error:
-                if str(error).strip() != _ALIVE:
-                    raise
-                continue
-            if self.cuda:
-                torch.cuda.current_stream().synchronize()
-            return
-
-    def _learn(self, n: int, gap: float, age: float, gaps: deque[float], fresh: bool) -> None:
-        if n < WARMUP:
-            return
-        gaps.append(gap)
-        if self.phase == "calm":
-            self.baseline.learn(gap, age)
-        if n == WARMUP + STEADY and fresh:
-            self.baseline.settle()
-            self._find_connections()
-            self.say("sock", socks=sockets.describe(self.cut, self.ranks))
-            self.say("baseline", **self.baseline.record())
-            self.say("steady", i=self.progress.i)
-        elif n == WARMUP and not fresh:
-            self._find_connections()
-            self.say("sock", socks=sockets.describe(self.cut, self.ranks))
-            self.say("steady", i=self.progress.i)
-        if self.full and self.spec["check"] != "full" and self.phase not in ("storm", "heal"):
-            calm = sorted(self.baseline.gaps) or [0.0]
-            band = max(1.25 * quantile(calm, 0.5), quantile(calm, 0.9))
-            self.full = len(gaps) < 10 or quantile(sorted(gaps), 0.5) > band
-
-    def _corrupt(self, i: int, wrong: Wrong) -> None:
-        self.wrong += 1
-        layout, place = self.buffers.layout, self.buffers.rank
-        self.say(
-            "corrupt",
-            i=i,
-            op=layout.op,
-            **asdict(wrong),
-            stale_of=layout.stale_of(i, place, wrong.index, wrong.got),
-            missing_rank=layout.missing_rank(i, place, wrong.index, wrong.got),
-        )
+    def _settled(self) -> None:
+        """The group runs: whatever connections it makes are there."""
+        self._find_connections()
+        self.say("sock", socks=sockets.describe(self.cut, self.ranks))
 
     # ------------------------------------------------------------------ endings
 

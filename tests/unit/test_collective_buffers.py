@@ -5,8 +5,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="collective needs torch: pip install railbreak[job]")
 
 from probes.jobs.collective_buffers import Buffers  # noqa: E402
+from probes.jobs.collective_errors import kind_of  # noqa: E402
 from probes.jobs.collective_values import OPS, Layout  # noqa: E402
-from probes.jobs.collective_worker import kind_of  # noqa: E402
 
 pytestmark = pytest.mark.job
 WORLD = 3
