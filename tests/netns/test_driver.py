@@ -22,6 +22,7 @@ from chaos.fabric import Fabric, Link, Node, Port
 from chaos.netns import inode, inside
 from chaos.packets.engines import ENGINES
 from chaos.registry import Program
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -249,7 +250,9 @@ def test_exec_gives_bytes_and_status_and_kills_at_the_deadline(bring_up):
             assert done.ended_ns > done.started_ns
             with pytest.raises(FabricError, match=r"sleep 77: not over after 0\.2 s"):
                 await driver.exec(host, ("sleep", "77"), deadline_s=0.2)
-            assert (await driver.exec(host, ("pgrep", "-f", "^sleep 77"))).stdout == b""
+            async with asyncio.timeout(5):  # what is killed may take a moment to be gone
+                while (await driver.exec(host, ("pgrep", "-f", "^sleep 77"))).stdout:
+                    pass
             with pytest.raises(FabricError, match="there is no program 'nonsense'"):
                 await driver.exec(host, ("nonsense",))
             with pytest.raises(SpecError, match="no node 'hots1'"):
@@ -412,14 +415,6 @@ def read_until(process, wanted):
         if line.strip() == wanted:
             return
     pytest.fail(f"it ended before {wanted!r}")
-
-
-def wait_until(condition, what, deadline_s=10.0):
-    give_up = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > give_up:
-            pytest.fail(f"waited {deadline_s:g} s for {what}; {condition}")
-        time.sleep(0.01)
 
 
 #: After which step, how many ms later, by which signal: spread over the whole of `up`.

@@ -21,6 +21,7 @@ from chaos.native import process_state
 from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -313,10 +314,7 @@ class Controller:
 
 
 def wait_for(condition, seconds, what):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
-        time.sleep(0.005)
+    wait_until(condition, what, seconds)
 
 
 def in_force(two_hosts):
@@ -329,15 +327,15 @@ def gone(pid):
 
 @pytest.mark.slow
 def test_a_killed_controller_is_healed_within_a_second(two_hosts):
-    """At fifty random moments, from before arming to deep in a flap."""
+    """At fifty random moments, from before arming to deep in a flap; half of them in the flap."""
     two_hosts.run("h1", "ip", "route", "add", "10.9.0.0/16", "via", "10.0.0.2")
     before = state(two_hosts)
     rng = random.Random(50)
     flap = [(at * 20 * MS, (at * 20 + 10) * MS) for at in range(500)]
     struck, journal = 0, two_hosts.folder / "journal.jsonl"
-    for _ in range(50):
+    for turn in range(50):
         controller = Controller(two_hosts, [ADMIN, DROP], spans=flap)
-        controller.until("arming")
+        controller.until("started" if turn % 2 else "arming")
         time.sleep(rng.uniform(0, 0.6))
         controller.kill()
         wait_for(lambda: not journal.exists() or not in_force(two_hosts), 1.0, "status is clean")
@@ -457,7 +455,7 @@ def test_undo_after_everybody_died(two_hosts):
     assert [one.entry.change for one in found] == [stop, DROP, ADMIN], "the last first"
     assert in_force(two_hosts) == []
     assert recover.undo([journal]) == []
-    assert process_state(stopped.pid)[0] == "S"
+    wait_for(lambda: process_state(stopped.pid)[0] == "S", 5, "it to sleep again")
     assert asyncio.run(left_of(two_hosts, before)) == ()
 
 
@@ -514,6 +512,7 @@ def test_a_namespace_that_is_gone_took_its_change_along(two_hosts):
     os.kill(controller.process.pid, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
     controller.kill()
+    wait_for(lambda: gone(pid), 5, "the injector to die")
     subprocess.run(["ip", "netns", "del", f"{two_hosts.prefix}h1"], check=True)
 
     assert in_force(two_hosts) == []
@@ -656,5 +655,5 @@ def test_a_stopped_process_runs_again_and_a_killed_one_is_told(two_hosts):
         (True, 1, True),
         (True, 1, True),
     ]
-    assert process_state(stopped.pid)[0] == "S"
+    wait_for(lambda: process_state(stopped.pid)[0] == "S", 5, "it to sleep again")
     assert killed.wait() == -signal.SIGKILL

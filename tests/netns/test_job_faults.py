@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -28,17 +27,11 @@ from chaos.units import Bitrate, Duration
 from faults.cpu_load import CpuLoad
 from faults.nic_load import NicLoad
 from faults.wrong_value import WrongValue
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.netns
 
 MS = 1_000_000
-
-
-def wait_until(condition, what, deadline_s=5.0):
-    give_up = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < give_up, f"waited {deadline_s:g} s for {what}"
-        time.sleep(0.01)
 
 
 def named(tag):
@@ -70,13 +63,13 @@ def test_busy_processes_wait_for_the_deed_work_and_are_gone(two_hosts):
 
     async def go():
         hands = await armed(two_hosts, change)
-        born = named(change.tag)
-        assert len(born) == 2, "they are in the journal before the deed"
         (entry,) = read(two_hosts.folder / "journal.jsonl")
-        assert sorted(pid for pid, _ in entry.saved["processes"]) == sorted(born)
-        assert {process_state(pid)[0] for pid in born} == {"S"}
+        born = sorted(pid for pid, _ in entry.saved["processes"])
+        assert len(born) == 2, "they are in the journal before the deed"
+        await until(lambda: sorted(named(change.tag)) == born, "them to name themselves", 5)
+        await until(lambda: {process_state(pid)[0] for pid in born} == {"S"}, "them to wait", 5)
         await hands.start(now_ns(), [InForce(0, 400 * MS)])
-        await asyncio.sleep(0.2)  # in the middle of it
+        await until(lambda: hands.actions, "them to be let go", 5)
         assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in born} == {7}
         assert {inode(f"/proc/{pid}/ns/net") for pid in born} != set()
         await hands.wait()
@@ -114,10 +107,10 @@ def test_they_die_with_the_injector_however_it_dies(two_hosts):
     async def go():
         hands = await armed(two_hosts, change)
         await hands.start(now_ns(), [InForce(0, 20_000 * MS)])
-        wait_until(lambda: named(change.tag), "the processes")
+        await until(lambda: len(named(change.tag)) == 2, "the processes", 5)
         (entry,) = read(two_hosts.folder / "journal.jsonl")
         os.kill(entry.owner[0], signal.SIGKILL)
-        wait_until(lambda: not named(change.tag), "their end", 1.0)
+        await until(lambda: not named(change.tag), "their end", 1.0)
         with contextlib.suppress(FabricError):  # its injector is dead: that is what was done
             await hands.close()
 

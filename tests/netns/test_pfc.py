@@ -28,6 +28,7 @@ from chaos.netns import inode, inside
 from chaos.registry import InForce
 from chaos.timeline import now_ns
 from chaos.units import Duration
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -131,18 +132,24 @@ def running(tag):
     return [int(pid) for pid in found.stdout.split()]
 
 
+def paused(port):
+    """When the port had been told for the first time, and what was under way had passed."""
+    wait_until(lambda: port.told, "a pause frame", 5)
+    time.sleep(0.05)
+    return time.monotonic()
+
+
 def test_the_class_stands_still_and_the_others_do_not(port):
     change = storm()
     made = native.build(change, where(port))
-    time.sleep(0.3)
+    time.sleep(0.3)  # what is asked is of a time that passes, here and wherever one is slept below
     calm = time.monotonic()
     assert len(port.between(3, calm - 0.2, calm)) > 10
     assert not port.told, "nothing may be sent before the deed"
 
     made.do()
     assert made.in_force()
-    time.sleep(0.1)
-    begun = time.monotonic()
+    begun = paused(port)
     time.sleep(1)
     ended = time.monotonic()
     hits = made.hits()
@@ -155,10 +162,8 @@ def test_the_class_stands_still_and_the_others_do_not(port):
     assert hits.seen == hits.hit >= len(refreshed)
     assert not made.in_force()
     assert made.trouble == ()
-    time.sleep(0.1)
-    assert port.told[-1][1] == 0
-    resumed = port.between(3, ended, time.monotonic())
-    assert resumed, "it never went on"
+    wait_until(lambda: port.told[-1][1] == 0, "a frame that lets it go on", 5)
+    resumed = wait_until(lambda: port.between(3, ended, time.monotonic()), "it to go on", 5)
     assert resumed[0] - ended < change.lasts_ns / 1e9, "it waited for the last quanta to run out"
     assert made.undo() == ()
     assert running(change.tag) == []
@@ -169,7 +174,7 @@ def test_when_the_sender_dies_the_class_goes_on_by_itself(port):
     change = storm()
     made = native.build(change, where(port))
     made.do()
-    time.sleep(0.2)
+    paused(port)
     (pid,) = running(change.tag)
     os.kill(pid, signal.SIGKILL)
     died = time.monotonic()
@@ -194,9 +199,7 @@ def test_when_the_injector_dies_its_sender_does_and_the_class_goes_on(port, how,
             log_dir=tmp_path,
         )
         await hands.start(now_ns() + 10**8, (InForce(0, 30 * 10**9),))
-        async with asyncio.timeout(20):
-            while not port.told:  # noqa: ASYNC110 - told by another process
-                await asyncio.sleep(0.05)
+        await until(lambda: port.told, "a pause frame")
         assert running(change.tag)
         os.kill(hands.pid, signal.SIGKILL if how == "killed" else signal.SIGTERM)
         await hands.close()
@@ -214,8 +217,8 @@ def test_when_the_injector_dies_its_sender_does_and_the_class_goes_on(port, how,
 def test_it_ends_by_itself_after_its_life(port):
     made = native.build(storm(most_s=0.3), where(port))
     made.do()
-    time.sleep(1)
-    assert not made.in_force()
+    wait_until(lambda: not made.in_force(), "its end", 5)
+    paused(port)
     assert port.told[-1][0] - port.told[0][0] < 0.5
     made.close()
 
@@ -229,8 +232,7 @@ def test_another_process_finds_the_sender_and_ends_it(port):
     assert later.undo() == ()
     assert not later.in_force()
     assert running(change.tag) == []
-    time.sleep(0.2)
-    assert port.told[-1][1] == 0
+    wait_until(lambda: port.told and port.told[-1][1] == 0, "a frame that lets it go on", 5)
     later.close()
     made.close()
 
@@ -238,8 +240,7 @@ def test_another_process_finds_the_sender_and_ends_it(port):
 def test_only_the_priorities_that_are_meant(port):
     made = native.build(storm(priorities=(0, 5)), where(port))
     made.do()
-    time.sleep(0.1)
-    begun = time.monotonic()
+    begun = paused(port)
     time.sleep(0.3)
     ended = time.monotonic()
     made.undo()
@@ -260,12 +261,13 @@ def test_a_pause_that_ran_out_is_told(port):
     change = storm()
     made = native.build(change, where(port))
     made.do()
-    time.sleep(0.1)
+    paused(port)
     (pid,) = running(change.tag)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(1)
+    sent = len(port.told)
     os.kill(pid, signal.SIGCONT)
-    time.sleep(0.1)
+    wait_until(lambda: len(port.told) > sent + 1, "it to go on sending", 5)
     made.undo()
     (sentence,) = made.trouble
     assert sentence.startswith("gpu1:eth1: the pause ran out 1 times, for ")

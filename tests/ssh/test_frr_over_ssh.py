@@ -287,7 +287,12 @@ async def test_roce_of_one_flow_is_dropped_and_counted_exactly(made, folder):
             asyncio.create_task(made.at("h2", sys.executable, "-c", receive, port))
             for port in ("4791", "4792")
         ]
-        await asyncio.sleep(1.5)
+
+        async def ready():
+            bound = await made.at("h2", "ss", "-Hlun")
+            return bool(hands.actions) and ":4791 " in bound and ":4792 " in bound
+
+        await made.until(ready)
         await made.at("h1", sys.executable, "-c", send)
         assert (await hands.hits())[0].hit == 40
         got = [int(await one) for one in gets]

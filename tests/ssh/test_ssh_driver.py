@@ -14,7 +14,7 @@ from chaos.errors import BlockedError, CapabilityError, FabricError, SpecError
 from chaos.fabric import Stream
 from chaos.registry import InForce
 from tests.ssh.attached import on, put
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.ssh
 S = 10**9
@@ -63,7 +63,7 @@ def test_exec_gives_bytes_and_status_and_no_shell(three, home):
 def test_a_drop_acts_is_counted_and_leaves_no_trace(three, home):
     async def work(driver):
         async def ping(hands):
-            await asyncio.sleep(0.5)
+            await until(lambda: hands.actions, "the drop to be in force")
             argv = ("ping", "-c", "3", "-i", "0.2", "-W", "1", "198.19.2.2")
             done = await driver.exec("h1", argv)
             assert b" 0 received" in done.stdout
@@ -87,13 +87,13 @@ def test_what_is_asked_of_the_wire_is_done_at_the_other_end(three, home):
         first = await put(driver, home, [lost], [InForce(0, S // 2)])
 
         async def look(hands):
-            await asyncio.sleep(0.6)
-            told = await driver.exec("h1", ("ip", "-o", "link", "show", "eth1"))
-            assert b"NO-CARRIER" in told.stdout
-            assert b",UP" in told.stdout
+            show = ("ip", "-o", "link", "show", "eth1")
+            dark = lambda: "NO-CARRIER" in three["h1"].run(*show)  # noqa: E731
+            await asyncio.to_thread(wait_until, dark, "h1 to lose its carrier", 5)
+            assert ",UP" in three["h1"].run(*show)
 
         both = [LinkState(place), LinkState(Place("r1", "eth1", "wire"))]
-        second = await put(driver, home, both, [InForce(0, 2 * S)], look)
+        second = await put(driver, home, both, [InForce(0, 4 * S)], look)
         return first, second
 
     first, second = on(three, home, work)
