@@ -15,6 +15,11 @@ def test_a_loss_of_a_thousandth_one_way_is_nobodys_business(trial):
     trial("gray_thin_loss")
 
 
+def test_a_link_that_is_merely_slow_is_noticed_by_no_port_and_no_protocol(trial):
+    """All that they look at is small, and passes; the job waits for every large message."""
+    trial("slow_link")
+
+
 def test_a_black_hole_behind_a_healthy_control_plane_stays(trial):
     """The kernel drops what BGP announces."""
     trial("gray_blackhole")
