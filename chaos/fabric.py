@@ -221,6 +221,9 @@ class Fabric:
         body, _, index = selector.partition("#")
         found = tuple(link for link in self.links if self._matches(link, body))
         if not found:
+            if body in self.nodes:
+                known = {"--".join(link.nodes) for link in self.links_of(body)}
+                raise SpecError(f"{body!r} is a node and no link; {near('', known)}")
             known = {link.id for link in self.links} | {"--".join(li.nodes) for li in self.links}
             raise SpecError(f"no link {selector!r} in fabric {self.name}; {near(body, known)}")
         if not index:

@@ -26,6 +26,12 @@ def fields_from(cls: type[Any] | None, words: Sequence[str]) -> dict[str, Any]:
             raise SpecError(f"field=value expected, such as link=leaf1--spine1, got {word!r}")
         if name in made:
             raise SpecError(f"{name} is given twice", field=name)
+        before = list(made.items())[-1:]
+        if cls is not None and name not in known and before and "=" in str(before[0][1]):
+            whole = f"{before[0][0]}={before[0][1]} {word}"
+            raise SpecError(
+                f"no field {name!r}; several words of one field go in quotes: '{whole}'"
+            )
         made[name] = _typed(field_type(cls, name), name, value) if cls and name in known else value
     return made
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from chaos.comparability import commit
+from chaos.errors import SpecError
+from chaos.units import Duration, Percent
+
+Quantity = TypeVar("Quantity", Duration, Percent)
 
 app = typer.Typer(
     name="railbreak",
@@ -32,6 +36,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 def print_json(data: Any) -> None:
     """Plain JSON on standard output, nothing else."""
     typer.echo(json.dumps(data, indent=1, default=str))
+
+
+def option(name: str, quantity: type[Quantity], text: str) -> Quantity:
+    """What an option says, with its unit.
+
+    Raises:
+        SpecError: it is no such quantity; the refusal names the option.
+    """
+    try:
+        return quantity.parse(text)
+    except SpecError as error:
+        raise SpecError(error.reason, field=name) from None
 
 
 def _version(value: bool) -> None:

@@ -17,7 +17,7 @@ from rich.text import Text
 from chaos import budget, drivers, quarantine, recover, snapshot
 from chaos.aim import aim
 from chaos.change import Change
-from chaos.cli.app import Json, app, err, out, print_json
+from chaos.cli.app import Json, app, err, option, out, print_json
 from chaos.cli.fabrics import pick
 from chaos.cli.plans import Limit
 from chaos.cli.runner import drive
@@ -53,7 +53,9 @@ def inject(
     roce=true --for 5s[/]
     """
     load_registry()
-    length = Duration.parse(lasting)
+    if fault not in FAULTS and "=" in fault and fabric in FAULTS:
+        raise SpecError(f"a fabric comes first: railbreak inject FABRIC {fabric} {fault} …")
+    length = option("--for", Duration, lasting)
     if length.ns == 0:
         raise SpecError("--for must be above 0")
     made = build(FAULTS, "fault", fault, fields_from(FAULTS.get(fault), values or []))

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from chaos import budget, drivers
 from chaos import record as records
-from chaos.cli.app import Json, app, err, out, print_json
+from chaos.cli.app import Json, app, err, option, out, print_json
 from chaos.cli.fabrics import DriverName, pick
 from chaos.cli.live import View
 from chaos.cli.plans import ExperimentName, Limit, On, Placebos, Seed, Trials
@@ -76,7 +76,7 @@ def run(
     what traffic settled then.
     """
     chosen = varied(find(experiment), trials, placebos, seed, Limits.said(limit or []))
-    share = Percent.parse(calm_load).value
+    share = option("--calm-load", Percent, calm_load).value
     kept = None
     if replay:
         if trials is not None or placebos is not None or seed is not None:
@@ -123,8 +123,8 @@ def _run(
     replayed: Record | None = None,
 ) -> int:
     fabric = None if on else _reachable(chosen, driver_name)
-    for option, path in (("--json", json), ("--junit", junit_file)):
-        _writable(option, path)
+    for word, path in (("--json", json), ("--junit", junit_file)):
+        _writable(word, path)
     made, folder = drive(_measured(chosen, fabric, runs, on, calm_load, driver_name, replayed))
     written = _write(made, folder)
     if json is not None:

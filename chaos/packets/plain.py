@@ -24,11 +24,16 @@ def words(value: Any, what: str, example: str) -> dict[str, Any]:
     for part in value.split():
         key, equals, text = part.partition("=")
         if not equals or not text:
-            raise SpecError(f"{what}: word=value expected, such as {example}, got {part!r}")
+            rest = f"; no blank within a value: {last}{part}" if (last := _last(made)) else ""
+            raise SpecError(f"{what}: word=value expected, such as {example}, got {part!r}{rest}")
         if key in made:
             raise SpecError(f"{what}: {key} is given twice", field=f".{key}")
         made[key] = text
     return made
+
+
+def _last(made: Mapping[str, str]) -> str:
+    return "".join(f"{key}={text}" for key, text in list(made.items())[-1:])
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], what: str) -> None:

@@ -117,7 +117,8 @@ class When:
         """
         if self.until is not None and self.until > time:
             raise SpecError(
-                f"{time} at most expected, as long as the fault lasts, got {self.until}",
+                f"{time} at most expected, as long as the fault lasts, got {self.until}; "
+                "a longer storm, or for, gives it more",
                 field=".until",
             )
         if self.start >= time:

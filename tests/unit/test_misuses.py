@@ -183,6 +183,22 @@ MISUSES = {
     "a storm too long": ({"phases": "{storm: 2 h}"}, "100 ms to 1 h, got 7200 s"),
     "no trial": ({"trials": "0"}, "1 to 10000 expected, got 0"),
     "a time without a unit": ({"phases": "{calm: 5}"}, "such as 250 ms .*got '5'"),
+    "a node for a link": (
+        {"fault": "{link_down: {link: leaf1}}"},
+        "'leaf1' is a node and no link; it has host1--leaf1, host2--leaf1, leaf1--sp",
+    ),
+    "a blank within a value": (
+        {"fault": "{packet_fault: {link: in-use, end: near, then: delay=5 ms}}"},
+        "got 'ms'; no blank within a value: delay=5ms",
+    ),
+    "a word of a schedule that is none": (
+        {"fault": "{packet_fault: {link: in-use, end: near, when: {share: 10 %}}}"},
+        "when has no 'share'; it has .* random, seed, until",
+    ),
+    "a window that ends beyond the storm": (
+        {"fault": "{packet_fault: {link: in-use, end: near, when: from=1s until=3s}}"},
+        "1.5 s at most expected, .* got 3 s; a longer storm, or for, gives it more",
+    ),
     "a share that could be a fraction": (
         {"fault": "{packet_loss: {link: in-use leaf--spine, end: near, share: 0.1}}"},
         "a share expected, 0.1 % or 10 %, got '0.1' without a unit",
