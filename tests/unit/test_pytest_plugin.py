@@ -103,7 +103,7 @@ def test_an_unknown_fabric_blocks_and_names_near_ones(pytester):
     result = pytester.runpytest_subprocess("--fabric", "clos-2x4x9", "-p", "no:cacheprovider")
 
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*clos-2x4x8*"])
+    result.stdout.fnmatch_lines(["*BLOCKED: fabric clos-2x4x9: *clos-2x4x8*"])
 
 
 #: A fabric that is none, so that everything before it is reached without root.

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from chaos import describe
+from chaos import describe, drivers
 from chaos.driver import Audit
-from chaos.errors import BlockedError, LeftoverError
+from chaos.errors import BlockedError, CapabilityError, LeftoverError
 from chaos.experiment import loads
 from chaos.judge import judge_trial
-from chaos.preflight import be_sound
+from chaos.preflight import be_ready, be_sound
 from chaos.record import Proof, Record, Trial
 from chaos.run import be_whole, finish, make_folder
 from chaos.timeline import Measure, Moment, Windows
@@ -28,6 +28,29 @@ class Fabric:
         self.asked += 1
         findings = self.audits[0] if len(self.audits) == 1 else self.audits.pop(0)
         return Audit(tuple(findings))
+
+
+class Bare(drivers.named("netns")):  # type: ignore[misc]
+    """A driver that can make nothing but rules; it was never brought up, so no question works."""
+
+    def __init__(self, fabric):
+        self.fabric = fabric
+
+    @classmethod
+    def engines(cls):
+        return {"nftables": "", "netem": "no sch_netem here", "worker": "no taps here"}
+
+
+def test_what_a_driver_cannot_make_is_said_before_anything_is_asked():
+    delay = "packet_fault: {link: leaf1--spine1, end: leaf1, then: {delay: 1 ms}}"
+    experiment = loads(
+        f"promise: p\nfabric: clos-2x4x8\nfault: {{{delay}}}\n"
+        "probes: {flow: {source: host1, target: host8}}\n"
+        "objectives: [{measure: flow_lost_packets, at_most: 1, because: few}]\n"
+    )
+
+    with pytest.raises(CapabilityError, match=r"delay=1ms.*no taps here"):
+        asyncio.run(be_ready(experiment, Bare(drivers.fabric(experiment.fabric))))
 
 
 def test_a_fabric_that_agrees_with_itself_is_sound():
