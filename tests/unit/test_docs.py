@@ -1,7 +1,9 @@
 """What pages, help and shipped promises say is what the code does."""
 
+import importlib
 import re
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 
 from chaos.experiment import load
+from chaos.fabric import Fabric, Link, Node, Port
 from chaos.objectives import Bound
 from chaos.observe import LASTING
 from chaos.packets import Action, Selector, When
@@ -48,6 +51,27 @@ def test_a_promise_is_held_to_its_words(name, words, measure, limit):
 
     assert words in experiment.promise
     assert bounds[measure].at_most == limit
+
+
+def test_the_page_on_faults_shows_one_that_can_be_planned(monkeypatch, tmp_path):
+    """As it stands there; the names that it gives a test are there as well."""
+    page = (ROOT / "docs" / "adding-a-fault.md").read_text()
+    shown, tried = re.findall(r"```python\n(.*?)```", page, re.S)
+    load_registry()
+    monkeypatch.setattr("chaos.registry.FAULTS", dict(FAULTS))
+    (tmp_path / "port_drop.py").write_text(shown)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("port_drop")
+    monkeypatch.delitem(sys.modules, "port_drop")
+    cable = Link(Port("h1", "eth1"), Port("h2", "eth1"))
+    pair = Fabric("pair", {"h1": Node("h1"), "h2": Node("h2")}, (cable,))
+    (change,) = module.PortDrop(cable.id, "h1").changes(pair)
+
+    assert change.describe() == "h1:eth1: drop everything at ingress"
+    there = (ROOT / "tests" / "netns" / "test_faults_bite.py").read_text()
+    for name in ("Broken(two_hosts, ", "two_hosts.ping() == 0", ".hits() ", "two_hosts.reaches()"):
+        assert name in tried
+        assert name in there
 
 
 def test_the_page_on_packets_shows_rules_that_are_read():
