@@ -1,6 +1,7 @@
 """The judged records of the variants, kept: one line of JSON each, and a table of them all.
 
     python -m suites.keep RUNS OUT.jsonl.gz > TABLE.md
+    python -m suites.keep --add RUNS OUT.jsonl.gz > TABLE.md    # what OUT has besides stays in it
 
 RUNS is the folder that `pytest suites/test_variants.py --runs RUNS` filled. Left out of a kept
 record, for its size: what was measured over time (`series`, `spans`, `extra`), the plan, and the
@@ -21,15 +22,13 @@ LEFT_OUT = ("series", "spans", "extra")
 HEAD = "| fault | in force | acted | felt | noticed by | taken back | residue | verdict |"
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    """The records of variants in a folder of runs, the last of each that was tried, by fault."""
-    found: dict[str, dict[str, Any]] = {}
+def records(folder: Path) -> Iterable[dict[str, Any]]:
+    """The records of variants in a folder of runs, in the order in which they were made."""
     for path in sorted(folder.glob("*/record.json"), key=lambda one: one.stat().st_mtime):
         record = json.loads(path.read_text())
         ours = "test_variants.py" in " ".join(record["comparability"]["command"])
         if ours and record["trials"]:
-            found[record["experiment"]["promise"]] = record
-    return [found[key] for key in sorted(found, key=lambda key: (told(found[key]), key))]
+            yield kept(record)
 
 
 def kept(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,14 +88,18 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def main(runs: str, out: str) -> None:
-    """Write the records, print the table."""
-    found = records(Path(runs))
-    lines = "".join(json.dumps(kept(one), separators=(",", ":")) + "\n" for one in found)
+def main(runs: str, out: str, add: bool = False) -> None:
+    """Write the records, the last of each variant, and print the table."""
+    before = gzip.decompress(Path(out).read_bytes()).splitlines() if add else []
+    found = [*map(json.loads, before), *records(Path(runs))]
+    last = {one["experiment"]["promise"]: one for one in found}
+    kinds = sorted(last.values(), key=lambda one: (told(one), one["experiment"]["promise"]))
+    lines = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in kinds)
     Path(out).write_bytes(gzip.compress(lines.encode(), mtime=0))
-    table = [HEAD, "|" + "---|" * (HEAD.count(" | ") + 1), *map(row, found)]
+    table = [HEAD, "|" + "---|" * (HEAD.count(" | ") + 1), *map(row, kinds)]
     sys.stdout.write("\n".join(table) + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    folder, file = (word for word in sys.argv[1:] if word != "--add")
+    main(folder, file, add="--add" in sys.argv)

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import random
+import re
 import shutil
 import socket
 import struct
@@ -20,8 +21,10 @@ from pathlib import Path
 import pytest
 
 from chaos import catalogue, drivers, registry, snapshot
+from chaos.changes.queue import QUEUES
 from chaos.drivers.containerlab import ContainerlabDriver, guard
-from chaos.errors import FabricError, SpecError
+from chaos.errors import CapabilityError, FabricError, SpecError
+from chaos.natives.able import Here
 from chaos.netns import inside
 from chaos.observe import Observer
 from chaos.shipped import fabric_path
@@ -50,13 +53,20 @@ SIZES, LUMP = (64, 400, 1400, 8000), bytes(60_000)
 #: Lines that a lab of containers refuses, by the fault that they belong to.
 REFUSED = {"wires_swapped", "nic_kill", "pfc_storm"}
 HOSTS = ("host1", "host3", "host5", "host8")
+#: DSCP 8 and another: what a queue is asked to hold, and what passes it by.
+CHOSEN, OTHER = "0x20", "0x40"
 
 
 def kinds(example):
-    """What tells changes apart: their kind, and where at a cable they are."""
+    """What tells changes apart: their kind, where at a cable they are, and by what queue."""
     fabric = drivers.fabric(catalogue.SAMPLE, "containerlab")
     return {
-        (type(change).__name__, change.place.side, bool(change.place.process))
+        (
+            type(change).__name__,
+            change.place.side,
+            bool(change.place.process),
+            getattr(change, "engine", "") in QUEUES,
+        )
         for change in example.fault.changes(fabric)
     }
 
@@ -310,6 +320,60 @@ def test_faults_of_routers_heal_to_the_state_before(lab, name, fields):
         assert await unreached(driver) == []
 
     run(scenario())
+
+
+def held_by(driver, engine, then):
+    """Changes that hold what host1 sends with DSCP 8 where host1 sends it."""
+    aimed = {"link": "host1--leaf1", "end": "host1", "select": {"dscp": 8}}
+    [fault] = faults(driver, ("packet_fault", aimed | {"then": then, "engine": engine}))
+    return fault.changes(driver.fabric)
+
+
+async def echo_ms(driver, tos):
+    """The median echo of ten that follow each other closely, 1242 bytes each, from end to end."""
+    words = ("-Q", tos, "-s", "1200", "-i", "0.02", "-c", "10", driver.addresses()["host8"])
+    told = (await driver.exec("host1", ("ping", *words))).stdout.decode()
+    return sorted(float(found) for found in re.findall(r"time=([\d.]+)", told))[5]
+
+
+@pytest.mark.parametrize(
+    ("engine", "then"),
+    [("htb", {"rate": "100 kbit/s", "queue": "2 s"}), ("netem", {"delay": "300 ms"})],
+    ids=QUEUES[::-1],
+)
+def test_a_queue_asked_for_by_name_holds_the_chosen_where_the_node_sends(lab, engine, then):
+    """What else it sends passes by; where the kernel has no such queue, a sentence says so."""
+    run, driver = lab
+    changes = held_by(driver, engine, then)
+
+    async def queues():
+        told = await driver.exec("host1", ("tc", "qdisc", "show", "dev", "eth1"))
+        return "htb 7262: root" in told.stdout.decode()
+
+    async def meanwhile():
+        return await queues(), await echo_ms(driver, CHOSEN), await echo_ms(driver, OTHER)
+
+    async def scenario():
+        before = await at_rest(driver)
+        proof, seen = await broken(driver, changes, meanwhile, 5.0)
+        return proof, seen, await queues(), snapshot.difference(before, await at_rest(driver))
+
+    if why := Here()[engine]:
+        with pytest.raises(CapabilityError) as refused:
+            run(scenario())
+        assert f"by engine {engine}: {why}; or leave engine out, then nfqueue does it" in str(
+            refused.value
+        )
+        assert not run(queues())
+        return
+    proof, (put, chosen_ms, other_ms), left, differs = run(scenario())
+    assert put
+    assert chosen_ms > 200
+    assert other_ms < chosen_ms / 3
+    [one] = proof.changes
+    assert (one.in_force, one.taken_back, proof.trouble) == (True, True, ())
+    assert one.seen == one.hit == 10
+    assert (left, differs) == (False, ())
 
 
 def test_the_list_is_the_catalogues_and_few_are_refused():

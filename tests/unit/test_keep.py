@@ -71,3 +71,21 @@ def test_records_of_other_suites_and_what_is_large_are_left_out(tmp_path, capsys
         "trials": [{"proof": RECORD["trials"][0]["proof"]}],
     }
     assert capsys.readouterr().out.splitlines()[2:] == [ROW]
+
+
+def test_what_was_kept_before_stays_until_its_variant_is_tried_again(tmp_path, capsys):
+    out = tmp_path / "out.gz"
+
+    def keep_one(run, promise, verdict, add):
+        experiment = {**RECORD["experiment"], "promise": promise}
+        (tmp_path / run / "one").mkdir(parents=True)
+        (tmp_path / run / "one" / "record.json").write_text(
+            json.dumps({**RECORD, "experiment": experiment, "verdict": verdict})
+        )
+        keep.main(str(tmp_path / run), str(out), add=add)
+        return [line.rsplit(" | ", 1)[1] for line in capsys.readouterr().out.splitlines()[2:]]
+
+    assert keep_one("first", "a", "inconclusive", False) == ["inconclusive |"]
+    assert keep_one("second", "b", "pass", True) == ["inconclusive |", "pass |"]
+    assert keep_one("third", "a", "pass", True) == ["pass |", "pass |"]
+    assert keep_one("fourth", "b", "fail", False) == ["fail |"]
