@@ -6,6 +6,7 @@ import pytest
 
 from chaos.change import PacketRule, Place
 from chaos.errors import SpecError
+from chaos.natives.detour import Detoured
 from chaos.natives.tables import unbalanced
 from chaos.packets import Psn, Rule, Schedule
 from chaos.packets.when import When
@@ -75,3 +76,26 @@ def test_a_rule_may_end_with_its_fault():
 def test_too_many_are_told_as_are_too_few(passed, told):
     rule = PacketRule(Place("h1", "eth1"), "railbreak_t", Rule())
     assert bool(unbalanced(rule, {"seen": 3, "hit": 1, "passed": passed})) is told
+
+
+@pytest.mark.parametrize(
+    ("counted", "told", "sentences"),
+    [
+        ((3, 1, 2), {}, []),
+        ((3, 1, 2), {"taken": 1}, []),
+        ((3, 1, 1), {"taken": 1}, ["3 packets seen, but 1 hit + 1 passed"]),
+        (
+            (3, 2, 1),
+            {"taken": 1, "lost": 1},
+            ["2 packets were led to the worker, 1 reached it (1 found its queue full)"],
+        ),
+        ((3, 1, 2), {"taken": 1, "unsent": 1}, ["1 packets could not be put back"]),
+        ((3, 1, 2), {"taken": 1, "unfit": 1}, ["1 packets could not be rewritten, and went on"]),
+    ],
+)
+def test_what_a_worker_cannot_account_for_is_told(counted, told, sentences):
+    change = PacketRule(Place("h1", "eth1"), "railbreak_t", Rule.parse({"then": "delay=1ms"}))
+    names = ("seen", "hit", "passed")
+    made = Detoured(change, None, None, {}, dict(zip(names, counted, strict=True)))
+    made.told = {"taken": 0, "lost": 0, "unsent": 0, "unfit": 0, **told} if told else {}
+    assert [one.rpartition("ingress: ")[2] for one in made.trouble] == sentences
