@@ -138,6 +138,9 @@ class Eos:
         self.tick()
         return any(self.config.values())
 
+    def staged(self):
+        return bool(self.sessions)
+
 
 class Srl:
     """Nokia SR Linux: two-line prompt, private candidates, a confirmed commit."""
@@ -224,6 +227,9 @@ class Srl:
         self.tick()
         return bool(self.config)
 
+    def staged(self):
+        return self.candidate is not None
+
 
 # ---- a Linux shell with a vendor's commands ------------------------------------------------------
 
@@ -251,9 +257,10 @@ case "$*" in
 esac""",
     "sonic-cfggen": """n=${2#*'"ACL_RULE": {"'}; touch "$S/rule.${n%%|*}" """,
     "sonic-db-cli": """n=${3#*|}; rm -f "$S/rule.${n%%|*}"; echo 1""",
-    "aclshow": """echo "RULE NAME    TABLE NAME                   PRIO  PACKETS COUNT"
+    "aclshow": """n=$(cat $S/../counted 2>/dev/null || echo 17)
+echo "RULE NAME    TABLE NAME                   PRIO  PACKETS COUNT"
 echo "-----------  ---------------------------  ----  -------------"
-for t in $(echo $3 | tr , ' '); do printf 'RULE_1       %-27s  9999  %s\\n' $t 17; done""",
+for t in $(echo $3 | tr , ' '); do printf 'RULE_1       %-27s  9999  %s\\n' $t $n; done""",
     "sudo": '[ "$1" = -n ] && shift; [ -e $S/../no-sudo ] && exit 1; RBUID=0 exec "$@"',
     "id": "echo ${RBUID:-1000}",
 }
@@ -301,6 +308,9 @@ class Shell:
         files = {one.name for one in self.state.iterdir()}
         more = (self.state / "config").read_text() != "nv set evpn state enabled\n"
         return more or bool(files - {"config", "pending", "old"})
+
+    def staged(self):
+        return (self.state / "pending").exists()
 
 
 # ---- the server ----------------------------------------------------------------------------------
@@ -517,6 +527,35 @@ def test_a_crash_is_taken_back_from_the_journal(played):
     assert [take_back(one, connect).outcome for one in reversed(entries)] == ["taken_back"] * 2
 
 
+@pytest.mark.parametrize("device", ["sonic"], indirect=True)
+def test_what_acts_in_the_last_moment_is_counted(played, monkeypatch):
+    """A shell counts in the same breath as it undoes."""
+    monkeypatch.setattr("chaos.drivers.ssh.switch.COUNT_NS", 4 * SECOND)
+
+    async def scenario():
+        async with await armed(played, port_and_flow(played)[1]) as hands:
+            await hands.start(now_ns(), [InForce(0, 6 * SECOND)])
+            await until(lambda: hands._held()[0].hits.hit == 17)
+            (played.folder / "counted").write_text("23")
+            await hands.wait()
+            return await hands.heal()
+
+    assert asyncio.run(scenario()).changes[0].hit == 23
+
+
+@pytest.mark.parametrize("device", ["eos", "srlinux", "cumulus"], indirect=True)
+def test_what_was_staged_and_never_done_is_thrown_away(played):
+    """Else the next commit of whoever comes would carry it."""
+
+    async def scenario():
+        async with await armed(played, *port_and_flow(played)):
+            assert played.switch.staged()
+
+    asyncio.run(scenario())
+    assert not played.switch.staged()
+    assert not played.switch.faulty()
+
+
 @pytest.mark.parametrize("device", ["eos", "srlinux"], indirect=True)
 def test_a_line_that_the_switch_rejects_breaks_nothing(played):
     """Told with its words, before anything was in force."""
@@ -526,6 +565,7 @@ def test_a_line_that_the_switch_rejects_breaks_nothing(played):
     with pytest.raises(FabricError, match=r"leaf1 .* rejected .*(Invalid)") as caught:
         asyncio.run(armed(played, change))
     assert "\n" not in str(caught.value)
+    assert not played.switch.staged()
     assert not played.switch.faulty()
     assert book.open_changes(played.folder / "journal.jsonl") == ()
 
