@@ -49,7 +49,7 @@ def doctor(json: Json = False) -> None:
     else:
         table = Table(box=None, pad_edge=False)
         for column in ("", "capability", "why not", "cure"):
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for c in found:
             mark = "[green]yes[/]" if c.here else "[red]no[/]"
             table.add_row(mark, c.name, c.reason, c.cure)

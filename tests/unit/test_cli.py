@@ -10,9 +10,11 @@ import sys
 from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 
 from chaos.change import Place, ProcessSignal, Where
 from chaos.cli import main
+from chaos.driver import Capability
 from chaos.errors import SpecError
 from chaos.journal import Journal, open_changes
 from chaos.native import process_state
@@ -112,6 +114,17 @@ def test_every_verb_teaches(railbreak):
         status, said, _ = railbreak(verb, "--help")
         assert status == 0
         assert len(said) > 200, verb
+
+
+def test_doctor_cuts_no_reason_short(railbreak, monkeypatch):
+    """A path is longer than its column on a narrow terminal; it is folded, not ended by dots."""
+    path = "unix:///var/run/" + "x" * 60 + "/docker.sock"
+    lacking = Capability("container_runtime", False, f"nobody answers at {path}", "start it")
+    monkeypatch.setattr("chaos.cli.fabrics.examine", lambda: (lacking,))
+    monkeypatch.setattr("chaos.cli.fabrics.out", Console(width=80))
+    _, out, _ = railbreak("doctor")
+
+    assert (out.count("x"), "…" in out) == (path.count("x"), False)
 
 
 def test_show_tells_planes_and_rails(railbreak):
