@@ -151,9 +151,10 @@ class Grip:
             return
         try:
             if one.pending or one.refused or one.holds():
-                before = now_ns()
+                before, again = now_ns(), bool(one.refused)
                 one.undo()
-                self._tell(one.at, "undo", before, before, now_ns())
+                if not (again and one.refused):  # the same refusal, every 20 ms, is told once
+                    self._tell(one.at, "undo", before, before, now_ns())
             one.see_gone()
         except Exception as error:  # one failed undo must not stop the others
             one.refused = (*one.refused, str(error))

@@ -102,13 +102,13 @@ class Held:
         return True
 
     def see_gone(self) -> None:
-        """Count it for the last time, and look until it is gone.
+        """Count it for the last time, and look until it is gone; once where its undo was refused.
 
         Raises:
             FabricError: it cannot be told.
         """
         self.hits = self.counted()
-        gone = self.awaited(False, now_ns() + GONE_WITHIN_NS)
+        gone = self.awaited(False, now_ns() + (0 if self.refused else GONE_WITHIN_NS))
         self.taken_back = gone and not self.refused
 
     def counted(self) -> Hits:
