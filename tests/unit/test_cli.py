@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from chaos.change import Place, ProcessSignal, Where
+from chaos.cli import app as _the_tree  # noqa: F401  (its verbs import each other; it comes first)
 from chaos.cli import main
 from chaos.driver import Capability
 from chaos.errors import SpecError
