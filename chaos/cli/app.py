@@ -74,6 +74,16 @@ def root(
 
 
 # verbs register themselves; their order here is the order of the panels in --help
-from chaos.cli import fabrics, cabling, plans, runs, comparing, healing, catalogue  # noqa: E402, I001
+from chaos.cli import fabrics, cabling, plans, runs, results, comparing, healing, catalogue  # noqa: E402, I001
 
-__all__ = ["app", "cabling", "catalogue", "comparing", "fabrics", "healing", "plans", "runs"]
+__all__ = [
+    "app",
+    "cabling",
+    "catalogue",
+    "comparing",
+    "fabrics",
+    "healing",
+    "plans",
+    "results",
+    "runs",
+]

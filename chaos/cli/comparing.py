@@ -13,7 +13,7 @@ from rich.text import Text
 from chaos import compare as comparing
 from chaos import record as records
 from chaos.cli.app import Json, app, out, print_json
-from chaos.cli.runs import Out, record_path
+from chaos.cli.results import Out, record_path
 
 
 @app.command(rich_help_panel="Look")

@@ -11,9 +11,8 @@ from typing import Any
 
 from chaos.abridged import abridged
 from chaos.report.markup import Markup, tag, text
-from chaos.report.sketch import sketch
 from chaos.report.spread import detectors, distributions
-from chaos.report.timeline import timeline
+from chaos.report.trials import badge, trials
 from chaos.report.wording import (
     NOTHING,
     VERDICTS,
@@ -58,7 +57,7 @@ def page(record: Data) -> str:
         _header(data),
         _section("Findings", "what was promised, and what was found", _findings(data)),
         _section("Who noticed", "from the fault to each detector's first word", detectors(data)),
-        _section("Trials", "drag to zoom, double-click for the whole trial", _trials(data)),
+        _section("Trials", "drag to zoom, double-click for the whole trial", trials(data)),
         _section("Measures", "median with its 95 % interval; below six trials, the range",
                  distributions(data)),
         _section("Proof", "that the fault was there, acted, and is gone", _proof(data)),
@@ -99,11 +98,6 @@ def _section(title: str, lead: str, content: Markup | None) -> Markup | None:
         return None
     name = title.split()[0].lower()
     return tag("section", tag("h2", title, tag("small", lead)), content, id=name, class_="part")
-
-
-def _badge(verdict: str, words: str = "") -> Markup:
-    sign = tag("i", VERDICTS.get(verdict, "?"), aria_hidden="true")
-    return tag("span", sign, words or verdict, class_=f"badge {verdict}")
 
 
 def _header(data: Data) -> Markup:
@@ -190,7 +184,7 @@ def _findings(data: Data) -> Markup | None:
         rows.append(
             tag(
                 "li",
-                _badge(finding["verdict"]),
+                badge(finding["verdict"]),
                 tag("div", tag("h3", subject, tag("small", of) if of else None),
                     tag("p", finding["because"]) if finding["because"] else None, class_="what"),
                 tag("dl", tag("dt", "expected"), tag("dd", expected), tag("dt", "got"),
@@ -199,91 +193,6 @@ def _findings(data: Data) -> Markup | None:
             )
         )  # fmt: skip
     return tag("ul", rows, class_="findings")
-
-
-def _trials(data: Data) -> Markup | None:
-    if not data["trials"]:
-        return tag("p", "No trial was run.", class_="absent")
-    chips = (
-        tag(
-            "button",
-            tag("i", VERDICTS.get(t["verdict"], "?"), class_=t["verdict"], aria_hidden="true"),
-            f"trial {t['number']}",
-            tag("small", "placebo") if t["placebo"] else None,
-            type="button",
-            role="tab",
-            data_trial=t["number"],
-        )
-        for t in data["trials"]
-    )
-    return text(
-        tag("nav", chips, class_="chips", role="tablist"),
-        (_trial(t, data["fabric"]) for t in data["trials"]),
-    )
-
-
-def _trial(trial: Data, fabric: Data) -> Markup:
-    title = f"Trial {trial['number']}" + (", placebo" if trial["placebo"] else "")
-    facts = (
-        ("faults", strikes)
-        if (strikes := _strikes(trial))
-        else ("fault", tag("code", trial["fault"]) if trial["fault"] else "none: a placebo trial"),
-        ("exposure", arrows(trial["exposure"]["sentence"] or NOTHING)),
-        ("path", _path(trial["exposure"]["path"])),
-        ("job", _fate(trial)),
-        ("host load", _load(trial["load"])),
-        ("seed", trial["seed"]),
-    )
-    told = [f for f in trial["findings"] if f["verdict"] != "pass"]
-    return tag(
-        "article",
-        tag("h3", title, _badge(trial["verdict"])),
-        tag("ul", (tag("li", arrows(f["sentence"])) for f in told), class_="doubts")
-        if told
-        else None,
-        tag(
-            "div",
-            tag("dl", ((tag("dt", k), tag("dd", v)) for k, v in facts if v), class_="pairs"),
-            tag("figure", sketch(fabric, trial)),
-            class_="scene",
-        ),
-        timeline(trial),
-        class_="trial",
-        data_number=trial["number"],
-    )
-
-
-def _strikes(trial: Data) -> Markup | None:
-    """Where several faults struck in one storm: each with its time, and what was left out."""
-    found = trial.get("strikes") or ()
-    if len(found) < 2 and not trial.get("left_out"):
-        return None
-    lines = [
-        text(
-            f"{one['at_ns'] / 1e6:g}–{one['until_ns'] / 1e6:g} ms ",
-            tag("b", f"{one['label']} ") if one.get("label") else None,
-            tag("code", one["text"]),
-            "" if one["exposed"] is not False else ", not met by the measured traffic",
-        )
-        for one in found
-    ]
-    return tag("div", (tag("div", one) for one in (*lines, *(trial.get("left_out") or ()))))
-
-
-def _path(path: Sequence[str]) -> Markup | None:
-    return tag("div", (tag("div", arrows(one)) for one in path[:6])) if path else None
-
-
-def _fate(trial: Data) -> str | None:
-    job = trial["extra"].get("collective") or {}
-    error = f": {job['error']}" if job.get("error") else ""
-    return f"{job['fate']}{error}" if job.get("fate") else None
-
-
-def _load(load: Data) -> str | None:
-    words = {"busy_percent": "busy", "foreign_percent": "by others", "stolen_percent": "stolen"}
-    found = [f"{load[key]:.0f} % {words[key]}" for key in words if load.get(key) is not None]
-    return ", ".join(found) or None
 
 
 def _proof(data: Data) -> Markup | None:
