@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -16,6 +17,41 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.netns
 
 MS = 1_000_000
+
+
+def test_every_packet_is_counted_however_fast_they_come(two_hosts, bench):
+    """While a rule comes and goes three hundred times: what it lost is what it counted, to the last one."""
+    sent, over = [], threading.Event()
+
+    def flood():
+        while not over.is_set():
+            bench.send(len(sent), frame)
+            sent.append(None)
+
+    frame, got, turns = roce(), {}, 300
+    thread = threading.Thread(target=flood)
+    with contextlib.closing(made_ready(two_hosts, rule(when="every=2"))) as made:
+        thread.start()
+        try:
+            for _ in range(turns):
+                before = len(sent)
+                made.do()
+                wait_until(lambda at=before: len(sent) > at + 20, "packets to come")
+                assert made.undo() == ()
+                bench.receive(got)
+        finally:
+            over.set()
+            thread.join()
+        counted, trouble = dict(made.counted), made.trouble
+
+    def all_there():
+        bench.receive(got)
+        return len(got) + counted["hit"] >= len(sent)
+
+    wait_until(all_there, lambda: f"{len(sent)} sent, {counted} counted, {len(got)} arrived")
+    assert len(got) + counted["hit"] == len(sent)
+    assert trouble == ()
+    assert counted["hit"] > turns * 5
 
 
 @pytest.mark.parametrize(
