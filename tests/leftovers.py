@@ -6,8 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-#: `rb17x3h1`, `rbt17leaf`, `rbs17n3mgmt`, `railbreak-ssh-17-…`: the first number is the run's.
-_NAMESPACE = re.compile(r"rb(?=\d+x\d+(?:h1|h2|wire)$|t\d+[a-z]|s\d+n\d+\w)[ts]?(\d+)\w+")
+#: `rb17x3h1`, `rbt17leaf`, `rbc17h1`, `rbp17`, `rbs17n3mgmt`, `railbreak-ssh-17-…`: the first
+#: number is the run's.
+_NAMESPACE = re.compile(
+    r"rb(?=\d+x\d+(?:h1|h2|wire)$|[tc]\d+[a-z]|s\d+n\d+\w|p\d+$)[tcsp]?(\d+)\w*"
+)
 _FOLDER = re.compile(r"railbreak-ssh-(\d+)-\w+")
 
 
