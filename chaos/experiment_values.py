@@ -182,13 +182,16 @@ class Experiment:
         """
         addresses = {name: "192.0.2.1" for name in fabric.nodes}
         for label, probe in self.probes.items():
-            self._try(f"probes.{label}", probe, lambda one: one.programs(fabric, addresses))
+            with self._at(f"probes.{label}", probe):
+                probe.programs(fabric, addresses)
         for at, (fault, timing) in enumerate(zip(self.faults, self.timed, strict=True)):
             field = self._fault_field(at, fault)
-            self._try(field, fault, lambda one: fits(one, fabric))
+            with self._at(field, fault):
+                fits(fault, fabric)
             with self._at(self.place(at)):
                 room = timing.room(self.phases.storm.low)
-            self._try(field, fault, lambda one, room=room: fits_storm(one, room))
+            with self._at(field, fault):
+                fits_storm(fault, room)
         for at, drawn in enumerate(self.arrivals):
             with self._at(self.place(at, "arrivals")):
                 drawn.check(fabric, self.phases.storm.low, self.rank_places(fabric))
@@ -196,22 +199,20 @@ class Experiment:
             self.trace.check(fabric)
 
     @contextmanager
-    def _at(self, place: str = "") -> Iterator[None]:
-        """Refusals inside, as those of a field within `place`."""
+    def _at(self, place: str = "", part: Any = None) -> Iterator[None]:
+        """Refusals inside, as those of a field within `place`.
+
+        One that names no field is that of the value of `part` which it quotes.
+        """
         try:
             yield
         except SpecError as error:
-            raise self.wrong(error.reason, join(place, error.field or "")) from None
-
-    def _try(self, at: str, part: Any, ask: Any) -> None:
-        try:
-            ask(part)
-        except SpecError as error:
             if error.file is not None:
                 raise
-            values = {item.name: getattr(part, item.name) for item in fields(part)}
+            named = fields(part) if part is not None else ()
+            values = {item.name: getattr(part, item.name) for item in named}
             inner = error.field or quoted(values, error.reason)
-            raise self.wrong(error.reason, join(at, inner)) from None
+            raise self.wrong(error.reason, join(place, inner)) from None
 
     def _fault_field(self, at: int, fault: Any) -> str:
         label = self._timings[at].label
