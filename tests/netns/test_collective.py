@@ -19,6 +19,7 @@ from chaos.fabric import Fabric, Node
 from chaos.timeline import Moment, Windows, now_ns
 from chaos.units import Size
 from probes.collective import Collective
+from probes.jobs.collective_values import SHARED
 
 pytest.importorskip("torch", reason="collective needs torch: pip install railbreak[job]")
 pytestmark = [pytest.mark.netns, pytest.mark.job]
@@ -327,6 +328,7 @@ def test_a_stopped_process_is_frozen_and_no_fault_of_the_network(job):
     trial = job.trial(act)
     named = next(e for e in trial.storm if e.blames)
     assert (named.blames, named.facts["cause"]) == ("rank2", "frozen")
+    job.wait_for("ctl_lost", who=2, state="T")
     frozen = [e for e in trial.storm if e.at_ns < trial.windows.heal.earliest_ns]
     assert not [e for e in frozen if e.name == "tcp.timed_out"]
     assert trial.measures["job_stall_ms"].value > 1000
@@ -571,6 +573,9 @@ def test_every_value_of_every_operation_is_right(ground, op):
         assert {r["op"] for r in its} == {op}
         assert all(r["bad"] == [] for r in its)
         assert all(r["full"] == len(r["t0"]) for r in its)
+        hashed = {(r["i"], r["rank"]): r["hash"] for r in job.records if r["ev"] == "hash"}
+        assert bool(hashed) == (op in SHARED)
+        assert all(mine == hashed.get((i, 0), mine) for (i, _), mine in hashed.items())
         last = {r["i"] for r in job.records if r["ev"] == "paused"}
         assert len(last) == 1, f"ranks stopped at different iterations: {last}"
     finally:
