@@ -20,6 +20,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache" / "vm"
 KERNEL = re.compile(r"linux-image-6\.12\.[0-9]+\S*-amd64(-unsigned)?")
 OTHERS = ("-cloud-", "-rt-", "-dbg")  # the cloud's has no rdma_rxe and few drivers
 A_DAY_S = 86_400.0
+SOON_S = 0.5  # who only looks whether it is there is done by then
 
 # What the root needs, then what tests need. A module brings what it depends on by itself; only
 # crc32c_generic has to be said, since libcrc32c looks for an algorithm and not for a module.
@@ -120,16 +121,16 @@ def _alone(say: Callable[[str], None], signals: Sequence[int]) -> Iterator[None]
     """Nobody else is in here meanwhile; what killed ones left half done is removed."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("a") as lock:
-        told = False
+        said, began = False, time.monotonic()
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if signals:
                 raise Unavailable("stopped while another process makes the kernel")
-            if not told:
+            if not said and time.monotonic() - began > SOON_S:
                 say("waits for another process that makes the kernel")
-            told = True
+                said = True
             time.sleep(0.1)
         for left in CACHE.glob("*.part*"):
             left.unlink()

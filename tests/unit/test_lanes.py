@@ -152,14 +152,15 @@ TRIED = """
 import os, pytest
 from pathlib import Path
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.filterwarnings("error")]
 
 def tried(name):
     with Path("log").open("a") as log:
         log.write(name + " ")
     return Path("log").read_text().split().count(name)
 
-def test_good():
+def test_good(record_property):
+    record_property("known", "yes")
     tried("good")
 
 @pytest.mark.parametrize("word", ["a b  c"])
@@ -197,10 +198,11 @@ def test_what_failed_is_tried_once_more_and_nothing_else_is_forgiven(
 
     def here(options, name, tests):
         *_, script = whole(options, name, tests)
-        return ["sh", "-c", script.replace("/tmp/cache", str(tmp_path / name))]
+        script = script.replace("/tmp/cache", str(tmp_path / name)).replace("/out/", f"{name}-")
+        return ["sh", "-c", script]
 
     monkeypatch.setattr(vm, "one_machine", here)
-    options, words = vm.read_words(["--machines", "2"])
+    options, words = vm.read_words(["--machines", "2", "--out", "out"])
 
     assert words == []
     assert vm.marked(options, []) == status
@@ -209,6 +211,7 @@ def test_what_failed_is_tried_once_more_and_nothing_else_is_forgiven(
     assert [log.count(name) for name in ("good", "second", "other")] == [2, 1, tries]
     assert ("vm: once more, what failed:" in said) is (tries == 2)
     assert vm.FAILED not in said
+    assert 'name="known"' in (tmp_path / "2-junit.xml").read_text()
     assert re.search(r"(?m)^1\| .*test_one", said)
     assert re.search(r"(?m)^2\| .*test_two", said)
 
