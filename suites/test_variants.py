@@ -55,8 +55,8 @@ def traffic(request, flow, job, fabric):
         "flow": lambda: probe("flow", **ends, rate="2 kpps"),
         "jumbo": lambda: probe("flow", **ends, rate="500 pps", size="4000 B"),
         "roce": lambda: probe("roce_flow", **ends, rate="2 kpps"),
-        "slow flow": lambda: probe("flow", **ends, rate="200 pps"),
-        "slow roce": lambda: probe("roce_flow", **ends, rate="200 pps"),
+        "slow flow": lambda: probe("flow", **ends, rate="50 pps"),
+        "slow roce": lambda: probe("roce_flow", **ends, rate="50 pps"),
         "job": lambda: job(*ranks, op="all_reduce", size="64 KiB"),
         "job that restarts": lambda: job(*ranks, size="64 KiB", mode="restart"),
     }
