@@ -149,10 +149,11 @@ def alive(pid):
 # ---- what failed, once more ----------------------------------------------------------------------
 
 TRIED = """
-import os, pytest
+import os
 from pathlib import Path
+from pytest import mark
 
-pytestmark = [pytest.mark.vm, pytest.mark.filterwarnings("error")]
+pytestmark = [mark.vm, mark.filterwarnings("error")]
 
 def tried(name):
     with Path("log").open("a") as log:
@@ -163,7 +164,7 @@ def test_good(record_property):
     record_property("known", "yes")
     tried("good")
 
-@pytest.mark.parametrize("word", ["a b  c"])
+@mark.parametrize("word", ["a b  c"])
 def test_(word):
     {body}
 
