@@ -249,7 +249,7 @@ class Switch:
     def _timed(
         self, planned_ns: int, commands: Sequence[str]
     ) -> tuple[int, int, tuple[str, ...], str]:
-        """Times around, what was refused, and what was printed."""
+        """Run all, whichever is refused: times around, what was refused, what was printed."""
         refused: list[str] = []
         printed: list[str] = []
         _sleep_until(planned_ns)
@@ -293,7 +293,7 @@ class Switch:
     def return_all(self) -> None:
         """Undo what stands, by the dead-man's way first, then line by line."""
         if staged := self.deadman.dropping():
-            self._tolerant(staged)
+            self._timed(now_ns(), staged)
             self.deadman.ready = False
         if any(one.begun and one.pending for one in self.held):
             self.count()
@@ -303,19 +303,10 @@ class Switch:
                 one.taken_back = True
                 continue
             if not self._awaited(one, "gone"):
-                before = now_ns()
-                one.refused = self._tolerant(self.deadman.plain(one.commands.undo))
-                self._told("undo", before, before, now_ns(), (one,))
+                lines = self.deadman.plain(one.commands.undo)
+                before, after, one.refused, _ = self._timed(now_ns(), lines)
+                self._told("undo", before, before, after, (one,))
             one.taken_back = self._awaited(one, "gone")
-
-    def _tolerant(self, commands: Sequence[str]) -> tuple[str, ...]:
-        refused: list[str] = []
-        for command in commands:
-            try:
-                self.console.run(command)
-            except RejectedError as error:
-                refused.append(str(error))
-        return tuple(refused)
 
     def _close(self, one: Held) -> None:
         if not one.written:
