@@ -334,6 +334,8 @@ FABRIC = Fabric(
 class FakeHands:
     """A holder that keeps time as the injector does, and remembers what it was asked."""
 
+    trouble = ()
+
     def __init__(self, changes, fails=None):
         self.changes, self.fails, self.asked, self.acts = tuple(changes), fails, [], []
         self.slow_s = 0.0
@@ -367,6 +369,7 @@ class FakeHands:
             tuple(self.acts),
             Moment(do.before_ns, do.acknowledged_ns),
             Moment(undo.before_ns, undo.acknowledged_ns),
+            trouble=self.trouble,
         )
 
     async def close(self):
@@ -443,6 +446,14 @@ def test_without_a_condition_the_storm_takes_its_time():
     assert took >= 300 * MS
     assert heal.latest_ns - event.earliest_ns >= 300 * MS
     assert proof.in_force is proof.taken_back is True
+
+
+def test_what_the_hands_could_not_account_for_is_in_the_proof(monkeypatch):
+    """And there it makes a trial inconclusive, as what came late does."""
+    told = "leaf1:eth1~wire: drop: 3 packets seen, but 1 hit + 1 passed"
+    assert storm(Heard(meter=Meter()), (), "100 ms")[0][0].late == ()
+    monkeypatch.setattr(FakeHands, "trouble", (told,))
+    assert storm(Heard(meter=Meter()), (), "100 ms")[0][0].late == (told,)
 
 
 def test_the_acts_of_every_fault_name_its_own_changes():
