@@ -12,6 +12,14 @@ from pathlib import Path
 import pytest
 
 _numbers = itertools.count()
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "alone: judges instants or calm, so `make lab-test` runs it beside no other lab"
+    )
+
+
 NETWORK = """mgmt:
   network: {name}-net
   ipv4-subnet: {four}
@@ -110,6 +118,7 @@ class Runtime:
     def __init__(self):
         self.own = os.environ["RAILBREAK_LAB"] == "own"
         self.environment = os.environ | {"CLAB_VERSION_CHECK": "disable", "TERM": "dumb"}
+        self.environment.pop("RAILBREAK_STATE", None)  # each test says where its own is
         for name in ("frr", "host"):
             self.environment.setdefault(f"{name.upper()}_IMAGE", f"railbreak/{name}:1")
 

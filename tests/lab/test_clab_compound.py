@@ -32,7 +32,7 @@ from tests.netns.test_compound import (
     trial,
 )
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.alone]
 
 COMMAND = (sys.executable, "-c", "from chaos.cli import main; main()")
 AT_ONCE = """

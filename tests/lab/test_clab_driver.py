@@ -236,6 +236,7 @@ def test_a_plain_link_is_refused_its_carrier_with_what_to_use(up, monkeypatch):
     asyncio.run(scenario())
 
 
+@pytest.mark.alone
 def test_a_shipped_experiment_passes_on_real_containers(home, lab_name, tmp_path, monkeypatch):
     """Deploy, expose, break, measure, heal, judge, destroy, from the embedded fabric's file."""
     pytest.importorskip("torch")

@@ -67,8 +67,9 @@ def test_the_files_that_are_given_out_are_those_with_marked_tests(program):
 
 def test_every_file_with_a_time_is_one_that_is_given_out(program):
     """A renamed file would count as any other, and nobody would see it."""
-    vm = program("vm")
+    vm, lab = program("vm"), program("lab")
     assert set(vm.SECONDS) <= set(vm.chosen())
+    assert set(lab.SECONDS) <= {path.name for path in (CI.parent / "tests" / "lab").iterdir()}
 
 
 # ---- side by side --------------------------------------------------------------------------------
