@@ -122,7 +122,7 @@ class Daemons:
         return [one for one in self.saved["daemons"] if one["name"] not in living]
 
     def _started(self) -> tuple[str, ...]:
-        before = len(self._missing())
+        missing = self._missing()
         if self.saved["watched"]:
             until = time.monotonic() + _SUPERVISED_S
             while self._missing() and time.monotonic() < until:
@@ -132,7 +132,10 @@ class Daemons:
             if not self._answers(one["name"]):
                 return (f"{one['name']} was started and does not answer",)
             _as_before(self.where, one)
-        self.started += before - len(self._missing())
+        for one in missing if self.saved["watched"] else ():  # there is not yet ready
+            if not self._answers(one["name"]):
+                return (f"{one['name']} was started again and does not answer",)
+        self.started += len(missing) - len(self._missing())
         return self._configured()
 
     def _answers(self, name: str) -> bool:

@@ -20,7 +20,7 @@ MS = 1_000_000
 
 
 def test_every_packet_is_counted_however_fast_they_come(two_hosts, bench):
-    """While a rule comes and goes three hundred times: what it lost is what it counted, to the last one."""
+    """A rule comes and goes three hundred times: what it lost is what it counted, to the last."""
     sent, over = [], threading.Event()
 
     def flood():

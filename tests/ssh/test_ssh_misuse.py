@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from chaos.drivers.ssh.machine import Machine
 from chaos.errors import BlockedError, CapabilityError, FabricError, RailbreakError, SpecError
 from chaos.units import Duration
 from tests.ssh.box import OPS, OPS_SSHD
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.ssh
 
@@ -270,18 +271,20 @@ def test_the_disk_of_a_machine_fills_up_before_the_fault(machines, home):
 
 
 def test_a_connection_lost_while_shipping_leaves_nothing(machines):
+    there = Path(f"/proc/{machines['h1'].pid}/root/run/railbreak")
+
     async def work():
         async with Connections([machines.target("h1")]) as connections:
             await connections.open()
             task = asyncio.create_task(Machine.prepare(connections["h1"]))
-            await asyncio.sleep(0.15)
+            await until(lambda: list(there.glob("*/railbreak.pyz")), "our programs to arrive")
             for ssh in connections["h1"]._open:
                 ssh.abort()
             with pytest.raises((FabricError, CapabilityError)):
                 await task
 
     machines.control(work)
-    wait_until(lambda: machines["h1"].left() == [], "the half of it to be removed")
+    wait_until(lambda: machines["h1"].left() == [], lambda: f"{machines['h1'].left()} to go")
 
 
 def test_no_more_sessions_than_a_server_allows(machines):

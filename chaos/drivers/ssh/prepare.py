@@ -25,6 +25,7 @@ for root in /run/railbreak /tmp/railbreak-0; do
   then folder=$root/$token; break; fi
 done
 [ -n "$folder" ] || no "no folder can be made in /run or /tmp; make room there"
+trap 'rm -rf "$folder"; rmdir "$root" 2>/dev/null; exit 9' HUP INT PIPE TERM
 file=$folder/railbreak.pyz
 head -c "$size" >"$file" 2>/dev/null
 if [ "$(sha256sum <"$file" | cut -d' ' -f1)" != "$sum" ]; then

@@ -185,8 +185,9 @@ class Steward:
         kept = {int(path.name[4:]) for path in self.folder.glob("pid-*")}
         for pid in parents:
             if _under(pid, kept, parents):
-                fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-                ours[(pid, int(fields[19]))] = int(fields[11]) + int(fields[12])
+                with contextlib.suppress(OSError):  # it ended in between
+                    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+                    ours[(pid, int(fields[19]))] = int(fields[11]) + int(fields[12])
         told = [[pid, started, ticks] for (pid, started), ticks in ours.items()]
         return {
             "total": reading.total,
