@@ -64,8 +64,9 @@ def test_the_guides_program_says_what_the_guides_value_reads(guided, tmp_path):
         running.stdin.write(setup)
         running.stdin.flush()
         lines = [running.stdout.readline() for _ in range(4)]
-        out, _ = running.communicate()
-    records = [json.loads(line) for line in [*lines, *out.splitlines()]]
+        running.stdin.close()
+        lines += running.stdout  # communicate() would miss lines that were read ahead
+    records = [json.loads(line) for line in lines]
     assert running.returncode == 0
     assert [record["ev"] for record in records[:2]] == ["ready", "queue"]
     assert records[-1]["ev"] == "end"
