@@ -62,10 +62,11 @@ def pair(loop):
 
 @pytest.fixture
 def trial(loop, pair, tmp_path):
-    """`trial(experiment, tell=…)` runs it on the pair; its record."""
+    """`trial(experiment, tell=…)` runs it on the pair; its record. `spoil` is given its folder."""
 
-    def go(made, tell=lambda kind, facts: None, load=100.0):
+    def go(made, tell=lambda kind, facts: None, load=100.0, spoil=lambda folder: None):
         folder = make_folder(tmp_path, made.name)
+        spoil(folder)
         return loop.run_until_complete(
             run(made, pair, folder, tell=tell, calm_foreign_percent=load)
         )
@@ -161,13 +162,17 @@ def stranger():
     return int(done.stdout)
 
 
-def test_a_journal_that_cannot_be_written_is_refused_before_the_deed(trial, pair, monkeypatch):
-    """The journal's folder is a file: nothing comes into force, no link loses its carrier."""
-    before = link_changes(pair)
-    monkeypatch.setattr(type(pair), "folder", property(lambda self: self._folder / "state.json"))
+def test_a_journal_that_cannot_be_written_is_refused_before_the_deed(trial, pair):
+    """A folder lies where it should be: nothing comes into force, no link loses its carrier."""
+    before, made = link_changes(pair), []
+
+    def spoil(folder):
+        made.append(pair.folder / f"journal-{folder.name}-1-0.jsonl")
+        made[0].mkdir()
+
     with pytest.raises(BlockedError, match="journal"):
-        trial(experiment("link_down: {link: 'host1--router1', mode: carrier}"))
-    monkeypatch.undo()
+        trial(experiment("link_down: {link: 'host1--router1', mode: carrier}"), spoil=spoil)
+    made[0].rmdir()
 
     assert link_changes(pair) == before
 
