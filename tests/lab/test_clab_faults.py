@@ -368,7 +368,7 @@ def test_a_queue_asked_for_by_name_holds_the_chosen_where_the_node_sends(lab, en
         return
     proof, (put, chosen_ms, other_ms), left, differs = run(scenario())
     assert put
-    assert chosen_ms > 100  # each takes 99 ms, and they come every 20 ms, or later on a busy machine
+    assert chosen_ms > 100  # each takes 99 ms; they come every 20 ms, or later on a busy machine
     assert other_ms < chosen_ms / 3
     [one] = proof.changes
     assert (one.in_force, one.taken_back, proof.trouble) == (True, True, ())
