@@ -53,8 +53,9 @@ def agent(machines, home, monkeypatch):
     process = subprocess.Popen(
         ("ssh-agent", "-D", "-a", str(path)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until(path.exists, "the agent")
     monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+    asked = ("ssh-add", "-l")  # 2: no agent; its socket is there before it listens
+    wait_until(lambda: subprocess.run(asked, capture_output=True).returncode != 2, "the agent")
     subprocess.run(("ssh-add", "-q", str(machines.key)), check=True)
     yield path
     process.terminate()
