@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import chaos
+from chaos.errors import FabricError
 
 #: Longest line a program may print, in bytes.
 LINE_LIMIT = 1 << 24
@@ -22,10 +23,19 @@ async def start(module: str, *words: str, log: Path) -> asyncio.subprocess.Proce
     Args:
         module: Found where our own sources are.
         log: File that takes its standard error; its input and output are pipes.
+
+    Raises:
+        FabricError: the file cannot be written.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     paths = [_SOURCE, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with open(log, "ab") as errors:  # noqa: ASYNC230 (a file on tmpfs)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        errors = open(log, "ab")  # noqa: ASYNC230, SIM115 (a file on tmpfs; closed below)
+    except OSError as error:
+        raise FabricError(
+            f"{log} cannot be written: {error.strerror}; what our programs say is kept there"
+        ) from None
+    with errors:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
