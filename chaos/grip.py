@@ -173,9 +173,5 @@ class Grip:
         self._say(ev="action", change=at, kind=kind, planned=planned, before=before, after=after)
 
     def _note(self, state: State, one: Held, **facts: Any) -> None:
-        if self._journal is None:
-            return
-        try:
-            self._journal.note(state, one.id, **facts)
-        except OSError as error:
-            self.trouble.append(f"journal {self._journal.path}: {error.strerror} ({state})")
+        if self._journal is not None:
+            self.trouble += self._journal.told(state, one.id, **facts)

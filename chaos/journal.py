@@ -129,6 +129,14 @@ class Journal:
         """
         self._append({"state": state, "id": id, "at_ns": time.monotonic_ns(), **facts})
 
+    def told(self, state: State, id: str, **facts: Any) -> tuple[str, ...]:
+        """Write down what became of a change; a sentence where that fails, for nothing stops."""
+        try:
+            self.note(state, id, **facts)
+        except OSError as error:
+            return (f"journal {self.path}: {error.strerror} ({state})",)
+        return ()
+
     def _append(self, line: Mapping[str, Any]) -> None:
         data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         if os.write(self._fd, data) != len(data):

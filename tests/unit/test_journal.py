@@ -117,3 +117,13 @@ def test_a_journal_that_cannot_be_written_blocks(path, tmp_path):
 
     with pytest.raises(BlockedError, match=r"cannot be written .*nothing was broken"):
         write()
+
+
+def test_a_note_that_cannot_be_written_is_a_sentence(journal, monkeypatch):
+    """Half of a line goes in, as where the disk is full; what became of the change stands."""
+    intend(journal)
+    assert journal.told("in_force", "1") == ()
+    monkeypatch.setattr(os, "write", lambda _fd, data: len(data) // 2)
+    assert journal.told("acted", "1") == (
+        f"journal {journal.path}: no space left for a whole line (acted)",
+    )

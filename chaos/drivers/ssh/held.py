@@ -350,12 +350,8 @@ class Switch:
         return True
 
     def _note(self, state: State, one: Held, **facts: Any) -> None:
-        if self._journal is None:
-            return
-        try:
-            self._journal.note(state, one.id, **facts)
-        except OSError as error:
-            self.trouble.append(f"journal {self._journal.path}: {error.strerror} ({state})")
+        if self._journal is not None:
+            self.trouble += self._journal.told(state, one.id, **facts)
 
 
 def _counted(one: Held, answers: Sequence[str]) -> Hits:
